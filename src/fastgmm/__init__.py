@@ -1,0 +1,24 @@
+"""Gaussian mixture models, fast.
+
+`GaussianMixture` is scikit-learn's estimator of that name with the same map from start to result, computed in
+one fused pass over the rows. Data flows one way::
+
+    rows -> blocks -> pass: score, normalise, accumulate -> statistics -> estimate -> parameters -> pass ...
+
+A block of rows is scored against every component, normalised to responsibilities and accumulated into
+moments while it is in cache; nothing with rows x components numbers is stored unless a caller asks for it.
+Kernels (`fastgmm.kernels`) know no Python objects, the loop (`fastgmm.em`) knows no covariance type, the
+estimators hold no mathematics, and statistics are all that passes between blocks and threads.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version as _version
+
+from ._config import show_config
+from .exceptions import DegenerateComponentError, RepairWarning
+from .gaussian_mixture import GaussianMixture
+
+__version__ = _version("fastgmm")
+
+__all__ = ["GaussianMixture", "show_config", "RepairWarning", "DegenerateComponentError", "__version__"]

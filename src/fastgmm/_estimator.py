@@ -1,0 +1,270 @@
+"""How all mixture estimators fit: what is checked, in which order, and what is kept."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABCMeta, abstractmethod
+from copy import copy
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from . import em, rows
+from ._attributes import attribute_parameters
+from ._fitted import IN_BLOCKS, FittedMixture
+from ._progress import Progress
+from ._validation import (
+    FloatArray,
+    array_request,
+    check_enough_rows,
+    check_rows,
+    check_sample_weight,
+    explained_memory_error,
+)
+from .blocks import ArrayData
+from .exceptions import RepairWarning
+from .frame import Frame
+from .threads import effective_n_threads, single_threaded_blas
+
+
+class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
+    """Base of the mixture estimators: constructor parameters' constraints and the fit; no mathematics.
+
+    A subclass has the constructor and says how a start is checked and made (`_check_start`, `_make_start`),
+    how one run improves it (`_run`) and which attributes a result becomes (`_attributes_of`).
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions({"full", "tied", "diag", "spherical"})],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
+        "repair": [StrOptions({"reseed", "floor", "raise"})],
+    }
+
+    # ---- what a subclass says ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def _check_start(self, n_features: int) -> dict[str, FloatArray | None]:
+        """Check the starting arrays the user gave; what comes back are copies."""
+
+    @abstractmethod
+    def _make_start(
+        self,
+        data: ArrayData,
+        given: dict[str, FloatArray | None],
+        random_state: np.random.RandomState,
+        n_threads: int,
+        frame: Frame | None,
+    ) -> Any:
+        """Make the parameters that one run starts from; `frame` is of the data, None where it is not known."""
+
+    @abstractmethod
+    def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
+        """Turn the result of a run into attributes by name."""
+
+    def _run(
+        self,
+        data: ArrayData,
+        start: Any,
+        options: em.EMOptions,
+        previous_bound: float,
+        report: Progress,
+        frame: Frame | None,
+    ) -> em.EMResult:
+        """Improve a start until it converges or max_iter is reached."""
+        return em.run(
+            data,
+            self._structure(),
+            start,
+            options,
+            frame=frame,
+            previous_bound=previous_bound,
+            on_iteration=report,
+        )
+
+    # ---- fit ---------------------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Estimate the parameters of the mixture by the EM algorithm.
+
+        Fits `n_init` times from different starts and keeps the run with the largest `lower_bound_`. A run
+        ends when `lower_bound_` changes by less than `tol`, or after `max_iter` iterations. With
+        `warm_start`, later calls continue from the parameters and the lower bound of the last one, and
+        `n_init` does not count.
+
+        If the fit is interrupted or fails, the attributes stay as they were.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows, at least 2. float64 and float32 arrays are read where they are, whatever their memory
+            layout; all else becomes float64.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts; finite and not negative, fractions are fine. Rows of weight 0
+            take no part, but are checked. None: each row counts once.
+
+        Returns
+        -------
+        self : object
+            The fitted mixture.
+
+        Raises
+        ------
+        ValueError
+            For options, rows, weights or starting arrays that are not valid; for fewer rows of positive
+            weight than components; with `repair='raise'`, for a component that collapses
+            (:class:`fastgmm.DegenerateComponentError`).
+        TypeError
+            For sparse matrices and arrays on another device.
+        MemoryError
+            If the sums that each thread keeps do not fit into memory.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the kept run did not converge and `max_iter` is positive.
+        RepairWarning
+            If components of the kept run had to be repaired; once, with their numbers.
+        """
+        self._fit(X, sample_weight)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.int64]:
+        """Fit the mixture to X and label the rows of X.
+
+        The same as ``fit(X, sample_weight=sample_weight).predict(X)``: labels belong to the final parameters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows, as in :meth:`fit`.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts in the fit, as in :meth:`fit`. All rows are labelled.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int64
+            Number of the most probable component of each row.
+        """
+        X = self._fit(X, sample_weight)
+        structure, parameters = self._model()
+        with explained_memory_error(array_request((len(X),), "fit_predict"), IN_BLOCKS):
+            return rows.labels(X, structure, parameters, effective_n_threads(self.n_jobs))
+
+    def _fit(self, X: Any, sample_weight: Any) -> NDArray[Any]:
+        """Fit, and return the validated rows. Attributes change at the very end, all at once."""
+        candidate = copy(self)  # receives what validation sets, while self keeps an earlier fit
+        X = check_rows(candidate, X, reset=True, min_rows=2)
+        data = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
+        check_enough_rows(data.n_rows, data.n_positive, self.n_components)
+        given = self._check_start(data.n_features)
+        last = self._last_fit(data.n_features)
+        n_threads = effective_n_threads(self.n_jobs)  # before BLAS is limited, which may change the answer
+        request = f"a fit of {self.n_components} components to {data.n_rows} x {data.n_features} rows"
+        remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
+        with single_threaded_blas(), explained_memory_error(request, remedy):
+            result = self._best_run(data, given, last, n_threads)
+            attributes = self._attributes_of(result)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(candidate, name):
+                attributes[name] = getattr(candidate, name)
+        self.__dict__.pop("feature_names_in_", None)
+        self.__dict__.update(attributes)
+        self._warn_about(result)
+        return X
+
+    def _best_run(
+        self,
+        data: ArrayData,
+        given: dict[str, FloatArray | None],
+        last: tuple[Any, float] | None,
+        n_threads: int,
+    ) -> em.EMResult:
+        """Run from each start and keep the best; one random state draws for all, in scikit-learn's order."""
+        options = em.EMOptions(
+            tol=float(self.tol),
+            reg_covar=float(self.reg_covar),
+            max_iter=int(self.max_iter),
+            repair=self.repair,
+            n_threads=n_threads,
+        )
+        random_state = check_random_state(self.random_state)
+        n_runs = self.n_init if last is None else 1
+        # Measuring the data is a pass over them: once, for the seeding and for all runs.
+        frame = data.frame(n_threads, self._structure().common_scale) if options.max_iter else None
+        best: em.EMResult | None = None
+        for run in range(n_runs):
+            if last is None:
+                start, bound = self._make_start(data, given, random_state, n_threads, frame), -np.inf
+            else:
+                start, bound = last
+            name = type(self).__name__
+            with Progress(name, run, n_runs, options.max_iter, self.verbose, self.verbose_interval) as report:
+                result = self._run(data, start, options, bound, report, frame)
+            # Without iterations there is no bound to compare: the last start is kept, as scikit-learn does.
+            if best is None or options.max_iter == 0 or result.lower_bound > best.lower_bound:
+                best = result
+        assert best is not None  # n_init >= 1
+        return best
+
+    def _last_fit(self, n_features: int) -> tuple[Any, float] | None:
+        """Parameters and bound that a warm start continues from, None where there are none."""
+        if not (self.warm_start and hasattr(self, "converged_")):
+            return None
+        parameters = attribute_parameters(self, self._structure(), needs_covariances=True)
+        before = dict(zip(("n_components", "n_features"), parameters.means.shape))
+        for name, now in (("n_components", self.n_components), ("n_features", n_features)):
+            if before[name] != now:
+                raise ValueError(
+                    f"warm_start=True continues the last fit, which had {name} = {before[name]}; now "
+                    f"{name} = {now}. Set warm_start=False to start afresh."
+                )
+        return parameters, self.lower_bound_
+
+    def _warn_about(self, result: em.EMResult) -> None:
+        above_fit = 5  # _warn_about, _fit, fit, its decorator, the caller
+        if result.n_repairs:
+            names = ", ".join(map(str, result.repaired))
+            warnings.warn(
+                f"{result.n_repairs} repair(s) of collapsed components (repair={self.repair!r}); components: "
+                f"{names}. Their covariance was singular or too few rows were left to them. Try fewer "
+                "components, a larger reg_covar, or drop constant and duplicate columns.",
+                RepairWarning,
+                stacklevel=above_fit,
+            )
+        if not result.converged and self.max_iter > 0:
+            warnings.warn(
+                "Best performing initialization did not converge. Try different init parameters, or increase "
+                "max_iter, tol, or check for degenerate data.",
+                ConvergenceWarning,
+                stacklevel=above_fit,
+            )

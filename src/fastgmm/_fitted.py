@@ -1,0 +1,235 @@
+"""Everything that is asked of a fitted mixture, whichever way its attributes came to be."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from . import persistence, rows
+from ._attributes import attribute_parameters
+from ._validation import FloatArray, array_request, check_rows, check_sample_weight, explained_memory_error
+from .blocks import ArrayData
+from .parameters import Parameters
+from .structures import STRUCTURES
+from .threads import effective_n_threads
+
+IN_BLOCKS = "Ask for fewer rows at a time: X[:100_000], X[100_000:200_000], ..."
+
+
+class FittedMixture(DensityMixin, BaseEstimator):
+    """The part of a mixture estimator that needs its attributes only: scores, labels, draws, files.
+
+    The attributes are the model: they are read anew by every call, so that they can be set or edited by hand.
+    """
+
+    def _structure(self) -> Any:
+        if self.covariance_type not in STRUCTURES:
+            raise ValueError(
+                f"covariance_type must be one of {', '.join(map(repr, STRUCTURES))}, got "
+                f"{self.covariance_type!r}."
+            )
+        return STRUCTURES[self.covariance_type]
+
+    def _model(self) -> tuple[Any, Parameters]:
+        """Structure and parameters that rows are scored by, from the attributes as they are now."""
+        structure = self._structure()
+        return structure, attribute_parameters(self, structure, needs_covariances=False)
+
+    def _scored_rows(self, X: Any) -> tuple[NDArray[Any], Any, Parameters, int]:
+        """Validated rows, and all that the functions of `rows` want besides."""
+        structure, parameters = self._model()
+        X = check_rows(self, X, reset=False)
+        n_features = parameters.means.shape[1]
+        if X.shape[1] != n_features:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {n_features} features "
+                "as input."
+            )
+        return X, structure, parameters, effective_n_threads(self.n_jobs)
+
+    def _summary(self, X: Any, sample_weight: Any) -> rows.RowSummary:
+        """Weighted sums over rows, without an array per row."""
+        X, structure, parameters, n_threads = self._scored_rows(X)
+        data = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
+        return rows.summary(data, structure, parameters, n_threads)
+
+    def score_samples(self, X: Any) -> FloatArray:
+        """Compute the log-likelihood of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,), float64
+            Natural logarithm of the density of the mixture, in the units of X.
+
+        Raises
+        ------
+        NotFittedError
+            If the mixture has no parameters yet.
+        """
+        X, *model = self._scored_rows(X)
+        with explained_memory_error(array_request((len(X),), "score_samples"), IN_BLOCKS):
+            return rows.log_density(X, *model)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Compute the average log-likelihood per row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts. None: once.
+
+        Returns
+        -------
+        log_likelihood : float
+            ``sum_n w_n log p(x_n) / sum_n w_n``.
+        """
+        summary = self._summary(X, sample_weight)
+        return float(summary.log_likelihood / summary.total_weight)
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Label rows with the most probable component.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int64
+            Number of the component with the largest posterior probability.
+        """
+        X, *model = self._scored_rows(X)
+        with explained_memory_error(array_request((len(X),), "predict"), IN_BLOCKS):
+            return rows.labels(X, *model)
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Compute the probability of each component for each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        resp : ndarray of shape (n_samples, n_components), float64
+            Posterior probabilities (responsibilities); each row sums to 1.
+
+        Raises
+        ------
+        MemoryError
+            If n_samples x n_components numbers do not fit into memory.
+        """
+        X, structure, parameters, n_threads = self._scored_rows(X)
+        request = array_request((len(X), len(parameters.weights)), "predict_proba")
+        with explained_memory_error(request, IN_BLOCKS):
+            return rows.responsibilities(X, structure, parameters, n_threads)
+
+    def sample(self, n_samples: int = 1) -> tuple[FloatArray, NDArray[np.int64]]:
+        """Draw rows from the mixture.
+
+        Draws are those of scikit-learn for the same `random_state` and parameters. `covariances_` are what is
+        drawn from.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows, at least 1.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features), float64
+            The rows, grouped by component.
+
+        y : ndarray of shape (n_samples,), int64
+            Number of the component each row was drawn from.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is less than 1.
+        """
+        check_is_fitted(self, ["weights_", "means_", "covariances_"])
+        if n_samples < 1:
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample."
+            )
+        rng = check_random_state(self.random_state)
+        means = np.asarray(self.means_, dtype=np.float64)
+        covariances = np.asarray(self.covariances_, dtype=np.float64)
+        counts = rng.multinomial(n_samples, np.asarray(self.weights_, dtype=np.float64))
+        if self.covariance_type == "tied":
+            covariances = np.broadcast_to(covariances, (len(means), *covariances.shape))
+        blocks = []
+        for mean, covariance, count in zip(means, covariances, counts):
+            if self.covariance_type in ("full", "tied"):
+                block = rng.multivariate_normal(mean, covariance, int(count))
+            else:
+                block = mean + rng.standard_normal(size=(count, len(mean))) * np.sqrt(covariance)
+            blocks.append(block)
+        return np.vstack(blocks), np.repeat(np.arange(len(means), dtype=np.int64), counts)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted mixture to a file.
+
+        The file is an .npz archive with a format version: arrays and plain text, nothing pickled, so that
+        :meth:`load` never runs code from it. It is written beside `path` and then put in its place, so that
+        `path` holds either the old file or the whole new one.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to write; taken as it is, no ending is added.
+
+        Raises
+        ------
+        NotFittedError
+            If the mixture has no parameters yet.
+        ValueError
+            If the attributes do not fit together.
+        OSError
+            If the file cannot be written.
+        """
+        persistence.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read a mixture written by :meth:`save`.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Returns
+        -------
+        mixture : object
+            A fitted mixture with the same constructor parameters, attributes and predictions.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, is not one of :meth:`save`, has an unknown format version, is of another
+            estimator, or holds anything that is not a valid mixture.
+        OSError
+            If the file cannot be read.
+        """
+        return persistence.load(cls, path)

@@ -1,0 +1,359 @@
+"""Checks of what users hand in: rows, sample weights, starting parameters.
+
+Errors are of scikit-learn's kinds (ValueError, TypeError) and say which argument, where in it, and what to
+do. scikit-learn's own checks decide; what is added here is the place of the first offender.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Number
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+FloatArray = NDArray[np.float64]
+
+FLOATS = [np.float64, np.float32]  # what is read without a copy; anything else becomes the first of them
+
+# Devices of the DLPack protocol with memory the processor can read: its own, and what CUDA or ROCm pinned.
+_HOST_DEVICES = (1, 3, 11, 13)
+
+# Matrices that differ more from their transposes are not meant to be symmetric; inverses differ by rounding.
+LARGEST_ASYMMETRY = 1e-5
+
+# How the shape of a covariance-like array reads in messages.
+COVARIANCE_SHAPES = {
+    "full": "(n_components, n_features, n_features)",
+    "tied": "(n_features, n_features)",
+    "diag": "(n_components, n_features)",
+    "spherical": "(n_components,)",
+}
+
+
+# ---- rows ------------------------------------------------------------------------------------------------
+
+
+def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDArray[Any]:
+    """Validate X as the rows an estimator is given.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Receives `n_features_in_` and `feature_names_in_` if `reset`; else X is checked against them.
+    X : array-like of shape (n_samples, n_features)
+        float64 and float32 arrays of any memory layout are not copied; all else becomes float64.
+    reset : bool
+        Whether X defines the number and names of features.
+    min_rows : int, default=1
+        Fewest rows that are accepted.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features), float64 or float32
+
+    Raises
+    ------
+    TypeError
+        For sparse matrices, arrays on another device, and objects that are not numbers.
+    ValueError
+        For NaN, infinity, text, complex numbers, a wrong shape, too few rows, other columns than in fit.
+    """
+    X = _on_host(X, "X")
+    try:
+        rows = validate_data(estimator, X, reset=reset, dtype=FLOATS, ensure_min_samples=min_rows)
+    except (TypeError, ValueError) as error:
+        message = _with_place(X, str(error))
+        if message is None:
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(message) from error
+    # Fields of packed records lie at addresses that compiled code must not read doubles from.
+    return rows if rows.flags.aligned else rows.copy()
+
+
+def check_enough_rows(n_rows: int, n_positive: int, n_components: int) -> None:
+    """Refuse to fit more components than there are rows (rows of weight zero do not count)."""
+    if n_positive >= n_components:
+        return
+    weighted = "" if n_positive == n_rows else " with positive sample_weight"
+    raise ValueError(
+        f"Expected n_samples >= n_components but got n_components = {n_components}, "
+        f"n_samples = {n_positive}{weighted}. Use fewer components or more rows."
+    )
+
+
+def _on_host(values: Any, name: str) -> Any:
+    """Refuse arrays on another device; take other libraries' arrays on this one as NumPy's, uncopied."""
+    if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack_device__"):
+        return values
+    if int(values.__dlpack_device__()[0]) not in _HOST_DEVICES:
+        raise TypeError(
+            f"{name} is a {type(values).__module__}.{type(values).__name__} in the memory of another device; "
+            f"fastgmm computes on the CPU. Copy it there first ({name}.cpu() in torch, {name}.get() in cupy)."
+        )
+    return np.asarray(values)
+
+
+def _with_place(X: Any, message: str) -> str | None:
+    """scikit-learn's message on X with the place of the first offender, None where it has nothing to gain."""
+    if "contains NaN" in message or "contains infinity" in message:
+        values = check_array(X, dtype=FLOATS, ensure_all_finite=False)
+        place = _first_not_finite(values)
+        if place is None:
+            return None
+        row, column = place
+        what = message.split("\n")[0].rstrip(".")
+        return (
+            f"{what}: the first is {values[row, column]} in {_cell(X, row, column)}. Drop such rows or fill "
+            "them in, for instance by sklearn.impute.SimpleImputer."
+        )
+    if message.startswith("Complex data not supported"):
+        return (
+            f"Complex data not supported: X holds {np.asarray(X).dtype}. Pass real and imaginary parts as "
+            "columns of their own."
+        )
+    if issparse(X) or "dimensional" in message or "array with dim" in message or "features" in message:
+        return None
+    cell = _first_not_number(X)
+    if cell is None:
+        return None
+    row, column, value = cell
+    return (
+        f"{message.rstrip('.')}: X has {value!r} in {_cell(X, row, column)}, which is not a number. Encode "
+        "or drop such columns."
+    )
+
+
+def _cell(X: Any, row: int, column: int) -> str:
+    """A place in X in words; the column's name where X is a frame."""
+    names = getattr(X, "columns", None)
+    named = "" if names is None else f" ({names[column]!r})"
+    return f"row {row}, column {column}{named}"
+
+
+def _first_not_finite(values: NDArray[Any]) -> tuple[int, int] | None:
+    block = max(1, 2**20 // max(1, values.shape[1]))  # so that the search needs no copy of X
+    for start in range(0, len(values), block):
+        bad = np.argwhere(~np.isfinite(values[start : start + block]))
+        if len(bad):
+            return start + int(bad[0, 0]), int(bad[0, 1])
+    return None
+
+
+def _first_not_number(X: Any) -> tuple[int, int, Any] | None:
+    try:
+        cells = np.asarray(X, dtype=object)
+    except (TypeError, ValueError):  # rows of different lengths
+        return None
+    if cells.ndim != 2:
+        return None
+    for row, values in enumerate(cells):
+        for column, value in enumerate(values):
+            try:
+                float(value)
+            except (TypeError, ValueError):
+                return row, column, value
+    return None
+
+
+def check_sample_weight(sample_weight: Any, n_rows: int) -> FloatArray | None:
+    """Validate weights of rows.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_rows,), float or None
+        Finite, not negative, not all zero. None: every row counts once.
+    n_rows : int
+
+    Returns
+    -------
+    sample_weight : ndarray of shape (n_rows,), float64, C-contiguous, or None
+
+    Raises
+    ------
+    ValueError
+        For NaN, infinity, negative numbers, another length or shape, or a sum that is zero or not finite.
+    """
+    if sample_weight is None:
+        return None
+    sample_weight = _on_host(sample_weight, "sample_weight")
+    if isinstance(sample_weight, Number):
+        sample_weight = np.full(n_rows, sample_weight)
+    weights: FloatArray = check_array(
+        sample_weight,
+        dtype=np.float64,
+        order="C",
+        ensure_2d=False,
+        ensure_all_finite=False,
+        allow_nd=True,
+        input_name="sample_weight",
+    )
+    if weights.ndim != 1:
+        raise ValueError(
+            f"Sample weights must be 1D array or scalar, got {weights.ndim}D array: sample_weight has the "
+            f"shape {weights.shape}, expected ({n_rows},)."
+        )
+    if len(weights) != n_rows:
+        raise ValueError(
+            f"sample_weight.shape == {weights.shape}, expected ({n_rows},): give one weight per row of X."
+        )
+    for bad, what in ((~np.isfinite(weights), "finite"), (weights < 0, "non-negative")):
+        if bad.any():
+            place = int(np.argmax(bad))
+            raise ValueError(
+                f"sample_weight must be {what}, but it is {weights[place]} for row {place}. Rows that are "
+                "not to count have weight 0."
+            )
+    total = weights.sum()
+    if total == 0:
+        raise ValueError(
+            "Sample weights must contain at least one non-zero number: sample_weight is all zero."
+        )
+    if not np.isfinite(total):
+        raise ValueError("The sum of sample_weight is not finite. Divide sample_weight by its largest entry.")
+    return weights if weights.flags.aligned else weights.copy()
+
+
+# ---- parameters ------------------------------------------------------------------------------------------
+
+
+def check_parameter(values: Any, name: str, shape: tuple[int, ...], shape_text: str) -> FloatArray:
+    """Validate one parameter array that the user gives.
+
+    Parameters
+    ----------
+    values : array-like
+    name : str
+        As messages are to call it.
+    shape : tuple of int
+    shape_text : str
+        The shape in words, such as ``"(n_components,)"``.
+
+    Returns
+    -------
+    values : ndarray of that shape, float64, C-contiguous
+        Always a copy: what the user gave is never written to.
+
+    Raises
+    ------
+    ValueError
+        For another shape, NaN or infinity.
+    """
+    array = check_array(
+        _on_host(values, name),
+        dtype=FLOATS,
+        ensure_2d=False,
+        allow_nd=True,
+        ensure_all_finite=False,
+        ensure_min_samples=0,
+        ensure_min_features=0,
+        input_name=name,
+    )
+    if array.shape != shape:
+        raise ValueError(f"{name} should have the shape {shape_text} = {shape}, but got {array.shape}.")
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        place = tuple(int(i) for i in bad[0])
+        raise ValueError(f"{name} contains {array[place]}, first at {name}{list(place)}; it must be finite.")
+    return np.array(array, dtype=np.float64, order="C")
+
+
+def check_mixture_weights(values: Any, name: str, n_components: int) -> FloatArray:
+    """Validate weights of components: in [0, 1], summing to 1 within 1e-8 (1e-6 if given as float32)."""
+    weights = check_parameter(values, name, (n_components,), "(n_components,)")
+    for bad in np.flatnonzero((weights < 0) | (weights > 1))[:1]:
+        raise ValueError(
+            f"{name} should be in the range [0, 1], but it is {weights[bad]} for component {bad}."
+        )
+    atol = 1e-6 if getattr(values, "dtype", None) == np.float32 else 1e-8
+    if abs(1.0 - weights.sum()) > atol:
+        raise ValueError(
+            f"{name} should be normalized, but its sum is {weights.sum():.10g}. Divide it by its sum."
+        )
+    return weights
+
+
+def check_means(values: Any, name: str, n_components: int, n_features: int) -> FloatArray:
+    """Validate the means of components."""
+    return check_parameter(values, name, (n_components, n_features), "(n_components, n_features)")
+
+
+def check_positive_definite(values: Any, name: str, structure: Any, shape: tuple[int, ...]) -> FloatArray:
+    """Validate covariances or precisions: symmetric and positive definite in the shape of their structure.
+
+    Returns a copy, symmetric to the last bit.
+    """
+    array = check_parameter(values, name, shape, COVARIANCE_SHAPES[structure.name])
+    if structure.name in ("diag", "spherical"):
+        bad = np.argwhere(array <= 0)
+        if len(bad):
+            place = tuple(int(i) for i in bad[0])
+            raise ValueError(
+                f"{name} should be positive, but {name}{list(place)} = {array[place]} (component {place[0]})."
+            )
+        return array
+    for k, matrix in enumerate(array if structure.name == "full" else array[np.newaxis]):
+        of = f" of component {k}" if structure.name == "full" else ""
+        asymmetry = _asymmetry(matrix)
+        if asymmetry.max() > LARGEST_ASYMMETRY:
+            i, j = np.unravel_index(np.argmax(asymmetry), matrix.shape)
+            raise ValueError(
+                f"{name} should be symmetric, positive-definite, but the matrix{of} has {matrix[i, j]} at "
+                f"[{i}, {j}] and {matrix[j, i]} at [{j}, {i}]."
+            )
+        if not _has_cholesky(matrix):
+            raise ValueError(
+                f"{name} should be symmetric, positive-definite, but the matrix{of} has the smallest "
+                f"eigenvalue {np.linalg.eigvalsh(matrix)[0]:.3g}."
+            )
+        matrix[:] = (matrix + matrix.T) / 2
+    return array
+
+
+def _asymmetry(matrix: FloatArray) -> FloatArray:
+    """Difference from the transpose, in units in which the diagonal is 1."""
+    scale = np.sqrt(np.abs(np.diagonal(matrix)))
+    scale[scale == 0] = 1
+    return np.abs((matrix - matrix.T) / scale[:, np.newaxis] / scale)
+
+
+def _has_cholesky(matrix: FloatArray) -> bool:
+    # In units in which the diagonal is 1, so that features of very different scale do no harm.
+    diagonal = np.diagonal(matrix)
+    if not (diagonal > 0).all():
+        return False
+    scale = 1 / np.sqrt(diagonal)
+    try:
+        np.linalg.cholesky(matrix * scale[:, np.newaxis] * scale)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+# ---- memory ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def explained_memory_error(request: str, remedy: str) -> Iterator[None]:
+    """Say what was asked for, and what to do, when memory does not suffice."""
+    try:
+        yield
+    except MemoryError as error:
+        detail = f" ({error})" if str(error) else ""
+        raise MemoryError(f"Not enough memory for {request}{detail}. {remedy}") from error
+
+
+def array_request(shape: tuple[int, ...], name: str) -> str:
+    """What an output array of float64 asks for, in words."""
+    size = 8 * np.prod([float(n) for n in shape])
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{name}, an array of shape {shape} and {size:.3g} {unit}"

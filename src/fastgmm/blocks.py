@@ -1,0 +1,82 @@
+"""Sources of rows. So far: arrays in memory or memory-mapped, read where they lie."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .frame import Frame, make_frame, power_of_two_near_inverse
+from .kernels._pass import Pass
+from .score_map import DIAGONAL, SCALAR, ScoreMap
+
+# Rows looked at for a first idea of where the data lie.
+SAMPLE_ROWS = 256
+# A first idea further off than this costs digits of the mean and the spread; then a second pass measures them again.
+FAR_OFF = 1e3
+
+
+class ArrayData:
+    """Rows of a 2-D array with optional weights; never copied.
+
+    Parameters
+    ----------
+    X : ndarray of shape (N, D), float64 or float32, any strides
+        Only an array in foreign byte order or at unaligned addresses is copied.
+    sample_weight : ndarray of shape (N,) or None
+        Non-negative; None means 1 for each row.
+    """
+
+    def __init__(self, X, sample_weight=None):
+        if not (X.dtype.isnative and X.flags.aligned):
+            X = np.require(X.astype(X.dtype.newbyteorder("=")), requirements="A")
+        self.X = X
+        if sample_weight is not None:
+            sample_weight = np.ascontiguousarray(sample_weight, dtype=np.float64)
+        self.sample_weight = sample_weight
+        self.n_rows, self.n_features = X.shape
+        self.total_weight = float(self.n_rows if sample_weight is None else sample_weight.sum())
+        self.n_positive = int(self.n_rows if sample_weight is None else np.count_nonzero(sample_weight > 0))
+
+    def sample(self, n):
+        """About n rows of positive weight, evenly spaced; float64 (m, D), m >= 1."""
+        rows = np.arange(self.n_rows) if self.n_rows <= n else np.arange(n, dtype=np.int64) * self.n_rows // n
+        if self.sample_weight is not None:
+            rows = rows[self.sample_weight[rows] > 0]
+            if rows.size == 0:
+                rows = np.flatnonzero(self.sample_weight > 0)[:1]
+        return np.asarray(self.X[rows], dtype=np.float64)
+
+    def frame(self, n_threads, common_scale=False):
+        """Frame of the data: weighted mean and standard deviation per feature.
+
+        Read off a sample first, then measured exactly in the frame that the sample gives, so that neither a far
+        origin nor an extreme unit costs digits.
+        """
+        rows = self.sample(SAMPLE_ROWS)
+        origin = rows[0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            largest = np.abs(rows - origin).max(axis=0)
+        guess = Frame(np.ascontiguousarray(origin), power_of_two_near_inverse(largest))
+        mean, spread = self._moments(guess, n_threads)
+        if not (np.isfinite(mean).all() and np.isfinite(spread).all()):
+            low, high = self.X.min(axis=0).astype(np.float64), self.X.max(axis=0).astype(np.float64)
+            guess = Frame(low / 2 + high / 2, power_of_two_near_inverse(high / 2 - low / 2))
+            mean, spread = self._moments(guess, n_threads)
+        elif (np.hypot(mean, spread) > FAR_OFF).any():
+            shift = guess.shift + mean / guess.scale
+            guess = Frame(shift, power_of_two_near_inverse(np.hypot(mean, spread) / guess.scale))
+            mean, spread = self._moments(guess, n_threads)
+        return make_frame(guess.shift + mean / guess.scale, spread / guess.scale, common_scale)
+
+    def _moments(self, frame, n_threads):
+        """Weighted mean and standard deviation per feature, in the frame."""
+        D = self.n_features
+        one_component = ScoreMap(
+            terms=DIAGONAL, coef=np.zeros((1, 2 * D)), offset=np.zeros(1), bound=None, bound_offset=None,
+            root_shape=SCALAR, root=None, centre=None, constant=None,
+        )  # fmt: skip
+        sweep = Pass(self.X, self.sample_weight, frame, 1)
+        sweep.score(one_component)
+        sweep.accumulate(DIAGONAL, 2 * D, True, None, None, SCALAR, False, False)
+        terms = sweep.run(n_threads)["terms"][0] / self.total_weight
+        with np.errstate(invalid="ignore", over="ignore"):
+            return terms[:D], np.sqrt(np.maximum(terms[D:] - terms[:D] ** 2, 0.0))

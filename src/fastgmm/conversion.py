@@ -1,0 +1,56 @@
+"""From and to scikit-learn's GaussianMixture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
+
+T = TypeVar("T")
+
+_ARRAYS = ("weights_", "means_", "covariances_", "precisions_cholesky_", "precisions_")
+_OTHERS: dict[str, Callable[[Any], Any]] = {
+    "converged_": bool,
+    "n_iter_": int,
+    "lower_bound_": float,
+    "lower_bounds_": lambda bounds: [float(bound) for bound in bounds],
+    "n_features_in_": int,
+    "feature_names_in_": np.array,
+}
+
+
+def _copy_attributes(source: Any, target: Any) -> None:
+    """Copy the attributes both classes have, as far as the source has them."""
+    for name in _ARRAYS:
+        if hasattr(source, name):
+            setattr(target, name, np.array(getattr(source, name), dtype=np.float64, order="C"))
+    for name, convert in _OTHERS.items():
+        if hasattr(source, name):
+            setattr(target, name, convert(getattr(source, name)))
+
+
+def to_sklearn(mixture: Any) -> SklearnGaussianMixture:
+    """Make scikit-learn's estimator from ours; see `GaussianMixture.to_sklearn`."""
+    params = mixture.get_params(deep=False)
+    theirs = SklearnGaussianMixture()
+    theirs.set_params(**{name: params[name] for name in theirs.get_params(deep=False)})
+    _copy_attributes(mixture, theirs)
+    return theirs
+
+
+def from_sklearn(cls: type[T], mixture: Any, params: dict[str, Any]) -> T:
+    """Make our estimator from scikit-learn's; see `GaussianMixture.from_sklearn`."""
+    if not isinstance(mixture, SklearnGaussianMixture):
+        raise TypeError(
+            f"mixture must be a sklearn.mixture.GaussianMixture, got {type(mixture).__module__}."
+            f"{type(mixture).__name__}."
+        )
+    ours = cls(**{**mixture.get_params(deep=False), **params})
+    _copy_attributes(mixture, ours)
+    if hasattr(ours, "weights_"):
+        # What only a fit of ours records: empty, so that a converted mixture can do all that a fitted one
+        # can.
+        ours.__dict__.update(history_={}, n_repairs_=0)
+    return ours

@@ -1,0 +1,72 @@
+"""The frame: coordinates z = (x - shift) * scale in which scores are expanded in features.
+
+The scale is a power of two, so that scaling is exact: values in the frame differ from the user's by the rounding of
+one subtraction and by nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Powers of two beyond this could overflow once they are squared and summed.
+LARGEST_EXPONENT = 500
+
+
+@dataclass(frozen=True)
+class Frame:
+    """shift (D,) in the user's units and scale (D,), powers of two."""
+
+    shift: np.ndarray
+    scale: np.ndarray
+
+    def to_frame(self, points):
+        """Points (..., D) of the user's units in the frame."""
+        return (points - self.shift) * self.scale
+
+
+def power_of_two_near_inverse(spread):
+    """For each spread the power of two nearest below its reciprocal; 1 for 0 and for what is not finite."""
+    spread = np.asarray(spread, dtype=np.float64)
+    usable = np.isfinite(spread) & (spread > 0)
+    exponent = np.frexp(np.where(usable, spread, 0.5))[1]
+    return np.ldexp(1.0, np.clip(-exponent, -LARGEST_EXPONENT, LARGEST_EXPONENT))
+
+
+def make_frame(mean, spread, common_scale):
+    """Frame of a centre and a spread per feature.
+
+    With `common_scale` (spherical covariances) all features share one scale: a scale per feature would fit another
+    model.
+    """
+    mean = np.ascontiguousarray(mean, dtype=np.float64)
+    spread = np.asarray(spread, dtype=np.float64)
+    if common_scale:
+        finite = spread[np.isfinite(spread)]
+        spread = np.full(mean.shape, finite.max() if finite.size else 0.0)
+    return Frame(mean, np.ascontiguousarray(power_of_two_near_inverse(spread)))
+
+
+def frame_of_parameters(weights, means, variances, common_scale):
+    """Frame of a mixture: its mean and its standard deviation per feature, without data.
+
+    Parameters
+    ----------
+    weights : (K,)
+    means : (K, D)
+    variances : (K, D), diagonal of the covariances
+    common_scale : bool
+    """
+    total = weights.sum()
+    share = weights / total if total > 0 and np.isfinite(total) else np.full(weights.shape, 1.0 / weights.size)
+    # about the heaviest component's mean, so that a far origin costs no digits and overflow is postponed
+    origin = means[np.argmax(share)]
+    mean = origin + share @ (means - origin)
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = np.abs(means - mean)
+        largest = deviation.max(axis=0)
+        safe = np.where(largest > 0, largest, 1.0)
+        between = safe * np.sqrt(share @ (deviation / safe) ** 2)
+        spread = np.hypot(between, np.sqrt(share @ variances))
+    return make_frame(mean, spread, common_scale)

@@ -1,0 +1,397 @@
+"""`GaussianMixture`: scikit-learn's estimator of that name, and what it has beyond."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import conversion, em, rows, seeding
+from ._criteria import CriteriaMixin
+from ._estimator import MixtureEstimator
+from ._fitted import IN_BLOCKS
+from ._validation import (
+    FloatArray,
+    array_request,
+    check_means,
+    check_mixture_weights,
+    check_positive_definite,
+    explained_memory_error,
+)
+from .blocks import ArrayData
+from .frame import Frame
+from .parameters import Parameters
+from .threads import single_threaded_blas
+
+
+class GaussianMixture(CriteriaMixin, MixtureEstimator):
+    """Gaussian mixture fitted by the EM algorithm.
+
+    A drop-in for :class:`sklearn.mixture.GaussianMixture`: the same constructor, methods and attributes, and
+    the same map from start to result; clusters found by ``init_params='kmeans'`` may differ, as the seeding
+    is our own. `n_jobs`, `repair`, sample weights and the methods named below are additions.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components.
+
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
+        Covariances: a matrix for each component, one matrix for all, a diagonal for each, or one variance for
+        each.
+
+    tol : float, default=1e-3
+        A run has converged when the mean log-likelihood per row changes by less than this.
+
+    reg_covar : float, default=1e-6
+        Added to the diagonal of covariances, in squared units of X. At 0 the likelihood never decreases.
+
+    max_iter : int, default=100
+        Most EM iterations of a run. 0: the start is the result.
+
+    n_init : int, default=1
+        Number of runs, of which the one with the largest `lower_bound_` is kept.
+
+    init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
+        How what is not given is started: from clusters, from rows chosen far apart, from random
+        responsibilities, from random rows.
+
+    weights_init : array-like of shape (n_components,), default=None
+        Weights to start from, summing to 1; 0 is legal.
+
+    means_init : array-like of shape (n_components, n_features), default=None
+        Means to start from. Given alone, rows are assigned to them for the other parameters.
+
+    precisions_init : array-like, default=None
+        Precisions (inverse covariances) to start from, in the shape of `precisions_`.
+
+    random_state : int, RandomState instance or None, default=None
+        Draws for starts, and for :meth:`sample`.
+
+    warm_start : bool, default=False
+        Whether `fit` continues from the last fit, with the same numbers of components and features.
+
+    verbose : int, default=0
+        1: a progress bar; 2: also a line every `verbose_interval` iterations.
+
+    verbose_interval : int, default=10
+        Iterations from one line to the next.
+
+    n_jobs : int or None, default=None
+        Threads. None: all cores the process may use, within ``OMP_NUM_THREADS`` and threadpoolctl's limits;
+        negative numbers count as joblib's, -1 being all. The result does not depend on it, bit for bit.
+
+    repair : {'reseed', 'floor', 'raise'}, default='reseed'
+        What happens to a component whose covariance becomes singular or whose rows run out: it starts anew
+        elsewhere, its covariance is held at a floor, or :class:`fastgmm.DegenerateComponentError` is raised.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Weights of the components.
+
+    means_ : ndarray of shape (n_components, n_features)
+        Means of the components.
+
+    covariances_ : ndarray
+        Covariances, of a shape that depends on `covariance_type`::
+
+            (n_components, n_features, n_features) if 'full',
+            (n_features, n_features)               if 'tied',
+            (n_components, n_features)             if 'diag',
+            (n_components,)                        if 'spherical'
+
+    precisions_cholesky_ : ndarray
+        Factors U, upper triangular, of the precisions U U'; one over standard deviations for 'diag' and
+        'spherical'. Same shape. Rows are scored by these.
+
+    precisions_ : ndarray
+        Inverse covariances. Same shape.
+
+    converged_ : bool
+        Whether the kept run converged.
+
+    n_iter_ : int
+        Iterations of the kept run.
+
+    lower_bound_ : float
+        Mean log-likelihood per row of the training data, of the parameters before the last M-step.
+
+    lower_bounds_ : list of float
+        `lower_bound_` of each iteration.
+
+    history_ : dict of list
+        What the kept run recorded at each iteration of the last call of `fit`: bounds, seconds, work,
+        repairs.
+
+    n_repairs_ : int
+        Repairs of components in the kept run.
+
+    n_parameters_ : int
+        Number of free parameters.
+
+    n_features_in_ : int
+        Number of features seen by `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen by `fit`, where X has names that are all strings.
+
+    See Also
+    --------
+    sklearn.mixture.GaussianMixture : The estimator this one replaces.
+
+    Notes
+    -----
+    The attributes are the model: they may be set or edited by hand, and every method reads them anew.
+    Parameters are float64, also for float32 rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgmm import GaussianMixture
+    >>> X = np.array([[1.0, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> mixture = GaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> np.sort(mixture.means_, axis=0)
+    array([[ 1.,  2.],
+           [10.,  2.]])
+    >>> first, second = mixture.predict([[0, 0], [12, 3]])
+    >>> bool(first != second)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **MixtureEstimator._parameter_constraints,
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "precisions_init": ["array-like", None],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        n_jobs: int | None = None,
+        repair: str = "reseed",
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.n_jobs = n_jobs
+        self.repair = repair
+
+    # ---- what the fit asks of its estimator --------------------------------------------------------------
+
+    def _check_start(self, n_features: int) -> dict[str, FloatArray | None]:
+        structure = self._structure()
+        given: dict[str, FloatArray | None] = {"weights": None, "means": None, "precisions": None}
+        if self.weights_init is not None:
+            given["weights"] = check_mixture_weights(self.weights_init, "weights_init", self.n_components)
+        if self.means_init is not None:
+            given["means"] = check_means(self.means_init, "means_init", self.n_components, n_features)
+        if self.precisions_init is not None:
+            shape = structure.covariance_shape(self.n_components, n_features)
+            given["precisions"] = check_positive_definite(
+                self.precisions_init, "precisions_init", structure, shape
+            )
+        return given
+
+    def _make_start(
+        self,
+        data: ArrayData,
+        given: dict[str, FloatArray | None],
+        random_state: np.random.RandomState,
+        n_threads: int,
+        frame: Frame | None,
+    ) -> Parameters:
+        return seeding.initial_parameters(
+            data,
+            self._structure(),
+            self.n_components,
+            init_params=self.init_params,
+            reg_covar=float(self.reg_covar),
+            random_state=random_state,
+            n_threads=n_threads,
+            frame=frame,
+            **given,
+        )
+
+    def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
+        return {
+            **_attributes_of_parameters(self._structure(), result.parameters),
+            "converged_": bool(result.converged),
+            "n_iter_": int(result.n_iter),
+            "lower_bound_": float(result.lower_bound),
+            "lower_bounds_": [float(bound) for bound in result.lower_bounds],
+            "history_": result.history,
+            "n_repairs_": int(result.n_repairs),
+        }
+
+    def log_prob_components(self, X: Any) -> FloatArray:
+        """Compute the log-density of each row under each component, weights left out.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples, n_components), float64
+            ``log N(x_n; means_[k], covariances_[k])``. With ``log(weights_)`` added, its log-sum-exp over
+            components is :meth:`score_samples`.
+
+        Raises
+        ------
+        MemoryError
+            If n_samples x n_components numbers do not fit into memory.
+        """
+        X, structure, parameters, n_threads = self._scored_rows(X)
+        request = array_request((len(X), len(parameters.weights)), "log_prob_components")
+        with explained_memory_error(request, IN_BLOCKS):
+            return rows.log_prob_components(X, structure, parameters, n_threads)
+
+    # ---- other ways to a mixture -------------------------------------------------------------------------
+
+    @classmethod
+    def from_parameters(
+        cls,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike,
+        covariance_type: str = "full",
+        **params: Any,
+    ) -> Self:
+        """Make a mixture from its parameters, ready to score, label and sample without a fit.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+            Weights, summing to 1 within 1e-8.
+
+        means : array-like of shape (n_components, n_features)
+            Means.
+
+        covariances : array-like
+            Covariances, positive definite, in the shape that `covariances_` has for `covariance_type`.
+
+        covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
+            Kind of covariances.
+
+        **params : dict
+            Other constructor parameters, such as `random_state`; `n_components` follows from `weights`. With
+            ``warm_start=True`` a later `fit` starts from these parameters.
+
+        Returns
+        -------
+        mixture : GaussianMixture
+            With copies of the parameters, ``converged_ = False`` and ``n_iter_ = 0``.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit together, weights do not sum to 1, or a covariance is not positive definite.
+
+        Examples
+        --------
+        >>> from fastgmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[-3.0], [3.0]], [1.0, 1.0], covariance_type="spherical", random_state=0
+        ... )
+        >>> mixture.predict([[-2.0], [2.0]])
+        array([0, 1])
+        """
+        n_components = len(np.atleast_1d(np.asarray(weights)))
+        mixture = cls(n_components, covariance_type=covariance_type, **params)
+        mixture._validate_params()
+        structure = mixture._structure()
+        weights = check_mixture_weights(weights, "weights", n_components)
+        n_features = np.shape(means)[1] if np.ndim(means) == 2 else 1
+        means = check_means(means, "means", n_components, n_features)
+        shape = structure.covariance_shape(n_components, n_features)
+        covariances = check_positive_definite(covariances, "covariances", structure, shape)
+        with single_threaded_blas():
+            parameters = structure.from_covariances(weights, means, covariances)
+            attributes = _attributes_of_parameters(structure, parameters)
+        mixture.__dict__.update(
+            attributes,
+            converged_=False,
+            n_iter_=0,
+            lower_bound_=-np.inf,
+            lower_bounds_=[],
+            history_={},
+            n_repairs_=0,
+            n_features_in_=n_features,
+        )
+        return mixture
+
+    def to_sklearn(self) -> Any:
+        """Make scikit-learn's estimator with the same parameters and attributes.
+
+        For converters and tools that ask for the class itself. `n_jobs`, `repair` and what only fastgmm knows
+        are left out; arrays are copied.
+
+        Returns
+        -------
+        mixture : sklearn.mixture.GaussianMixture
+            Fitted if this one is.
+        """
+        return conversion.to_sklearn(self)
+
+    @classmethod
+    def from_sklearn(cls, mixture: Any, **params: Any) -> Self:
+        """Make a mixture with the parameters and attributes of scikit-learn's.
+
+        Parameters
+        ----------
+        mixture : sklearn.mixture.GaussianMixture
+            Fitted or not; it is not changed.
+
+        **params : dict
+            Constructor parameters to set besides, such as `n_jobs`.
+
+        Returns
+        -------
+        mixture : GaussianMixture
+            Fitted if the one given is; attributes are float64 copies.
+
+        Raises
+        ------
+        TypeError
+            If `mixture` is not a :class:`sklearn.mixture.GaussianMixture`.
+        """
+        return conversion.from_sklearn(cls, mixture, params)
+
+
+def _attributes_of_parameters(structure: Any, parameters: Parameters) -> dict[str, Any]:
+    return {
+        "weights_": parameters.weights,
+        "means_": parameters.means,
+        "covariances_": parameters.covariances,
+        "precisions_cholesky_": parameters.precisions_cholesky,
+        "precisions_": structure.precisions(parameters.precisions_cholesky),
+    }

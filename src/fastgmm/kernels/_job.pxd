@@ -1,0 +1,70 @@
+# Declarations of job.h and dispatch.h, which explain the fields.
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int64_t
+
+cdef extern from "job.h" nogil:
+    enum:
+        FG_HEAD
+        FG_SCORES
+        FG_GIVEN
+        FG_LABELS
+        FG_NONE
+        FG_FULL
+
+    ctypedef struct fg_job:
+        const char *x
+        ptrdiff_t row_stride, column_stride
+        int x_is_float32
+        int n_features, n_components
+        const double *row_weight
+        const double *shift
+        const double *scale
+        int terms, n_terms
+        const double *coef
+        const double *offset
+        const double *bound
+        const double *bound_offset
+        double limit
+        int root_shape, root_is_shared
+        const double *centre
+        const double *root
+        const double *constant
+        int always_project, project_whole_block
+        const double *common_root
+        const double *common_abs
+        int source
+        const double *given
+        const int64_t *labels
+        int hard
+        int accumulate, want_entropy
+        int accumulate_terms
+        const int *slot
+        const double *about
+        int n_slots, moment_shape, moments_are_pooled
+        int want_scatter
+        double *out_log_density
+        int64_t *out_labels
+        double *out_responsibilities
+        double *out_scores
+        ptrdiff_t at_weight, at_terms, at_first, at_second, at_scatter, accumulator_size
+
+    ctypedef struct fg_scratch:
+        int block_rows
+        double *raw
+        double *phi
+        double *resp
+        double *centred
+        double *weighted
+        double *row
+        double *reach
+        unsigned char *project
+
+    ctypedef struct fg_kernels:
+        const char *name
+        int lanes, panel_rows
+        void (*block)(const fg_job *job, fg_scratch *scratch, int64_t first, int n_rows, double *acc) noexcept nogil
+        void (*exp_array)(const double *x, double *out, ptrdiff_t n) noexcept nogil
+        void (*log_array)(const double *x, double *out, ptrdiff_t n) noexcept nogil
+
+cdef extern from "dispatch.h" nogil:
+    int fg_available(const fg_kernels **tables, int capacity)

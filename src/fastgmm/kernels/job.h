@@ -1,0 +1,119 @@
+/* What one pass is asked to do (fg_job), where one thread works (fg_scratch) and where its sums go.
+ *
+ * The pass reads blocks of rows and, for each block, runs   pack > score > normalise > accumulate.
+ * `tiles.h` holds those stages; it is compiled once per instruction set.  Everything here is shared.
+ *
+ * Notation: D features, K components, P terms of the feature vector phi (without its leading 1).
+ * All matrices are row-major float64.  "Frame": z = (x - shift) * scale, the coordinates in which the
+ * scores are linear in phi(z).  "Projected" scores use y = root' ((x - centre) * scale) instead, which
+ * is exact where the expansion in powers of z is not.
+ */
+#ifndef FASTGMM_JOB_H
+#define FASTGMM_JOB_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Terms of phi besides the 1. */
+enum fg_terms {
+    FG_NONE = 0,      /* no feature path: every score is projected                     P = 0              */
+    FG_LINEAR = 1,    /* z_i                                                           P = D              */
+    FG_SPHERICAL = 2, /* z_i, |z|^2                                                    P = D + 1          */
+    FG_DIAGONAL = 3,  /* z_i, z_i^2                                                    P = 2 D            */
+    FG_FULL = 4       /* z_i, z_i z_j for i <= j, ordered (0,0) (0,1) .. (1,1) ..      P = D + D(D+1)/2   */
+};
+
+/* Shape of a root (square root of a precision) and of second moments. */
+enum fg_shape { FG_SCALAR = 0, FG_VECTOR = 1, FG_MATRIX = 2 };
+
+/* Where responsibilities come from. */
+enum fg_source { FG_SCORES = 0, FG_GIVEN = 1, FG_LABELS = 2 };
+
+/* How a component is accumulated. */
+enum fg_about { FG_ABOUT_ORIGIN = 0, FG_ABOUT_CENTRE = 1 };
+
+/* Sums at the head of an accumulator, before weights, moments and scatter. */
+enum fg_head {
+    FG_LOG_LIKELIHOOD = 0, /* sum_n w_n log p(x_n)                         */
+    FG_NEG_ENTROPY = 1,    /* sum_n w_n sum_k r_nk log r_nk                */
+    FG_LOG_MAX = 2,        /* sum_n w_n log max_k r_nk                     */
+    FG_WEIGHT = 3,         /* sum_n w_n                                    */
+    FG_PAIRS = 4,          /* (block, component) pairs scored              */
+    FG_PAIRS_CENTRED = 5,  /* of these, scored by the projected kernel     */
+    FG_HEAD = 8            /* length, padded to a cache line               */
+};
+
+typedef struct {
+    /* rows, IN */
+    const char *x;
+    ptrdiff_t row_stride, column_stride; /* bytes */
+    int x_is_float32;
+    int n_features, n_components;
+    const double *row_weight; /* or NULL: all 1 */
+    const double *shift, *scale;
+
+    /* shared-feature scores, IN: offset_k + sum_p coef_kp phi_p(z) */
+    int terms, n_terms;
+    const double *coef, *offset;
+    /* bound on the sum of absolute terms of a score over a block; beyond `limit` the pair is projected.
+     * a_k = bound_offset_k + sum_p bound_kp phi_p(r) (+ r' common_abs r), r_i = max |z_i| over the block. */
+    const double *bound, *bound_offset;
+    double limit;
+
+    /* projected scores, IN: constant_k - |root_k' ((x - centre_k) * scale)|^2 / 2 */
+    int root_shape, root_is_shared;
+    const double *centre, *root, *constant; /* matrix roots are stored transposed: row j is column j of the factor */
+    int always_project;                     /* 1: never use the feature scores */
+    int project_whole_block;                /* 1: one pair beyond the limit projects all of the block's */
+
+    /* term common to all components, added to feature scores (tied covariances), IN: -|common_root' z|^2 / 2 */
+    const double *common_root, *common_abs; /* or NULL */
+
+    /* responsibilities, IN */
+    int source;
+    const double *given; /* (n_rows, K), C order */
+    const int64_t *labels;
+    int hard; /* 1: r_nk = 1 for the best score, 0 for the others */
+
+    /* accumulation, IN */
+    int accumulate, want_entropy;
+    int accumulate_terms;         /* T_k = sum w r phi(z) */
+    const int *slot;              /* (K,) place among centred moments, -1: about the origin */
+    const double *about;          /* (K, D) centres, user units, for components with a slot */
+    int n_slots, moment_shape, moments_are_pooled;
+    int want_scatter;             /* sum_n w_n (sum_k r_nk) z z' */
+
+    /* per row, OUT, each or NULL */
+    double *out_log_density;      /* (n_rows,) */
+    int64_t *out_labels;          /* (n_rows,) */
+    double *out_responsibilities; /* (n_rows, K) */
+    double *out_scores;           /* (n_rows, K) */
+
+    /* layout of an accumulator: offsets in doubles */
+    ptrdiff_t at_weight, at_terms, at_first, at_second, at_scatter, accumulator_size;
+} fg_job;
+
+/* Scratch of one thread; panel-major arrays are [panel][row of the matrix][rows of the panel]. */
+typedef struct {
+    int block_rows;   /* multiple of every instruction set's panel width */
+    double *raw;      /* (D) packed rows, user units      */
+    double *phi;      /* (P) features; the first D are z; with FG_NONE z only */
+    double *resp;     /* (K) scores, then weighted responsibilities */
+    double *centred;  /* (D) (x - centre) * scale         */
+    double *weighted; /* (D) r * centred                  */
+    double *row;      /* 8 vectors of block_rows: weight, common term, ... */
+    double *reach;    /* (P) max |z| of the block and its features */
+    unsigned char *project; /* (K,) */
+} fg_scratch;
+
+typedef struct {
+    const char *name;
+    int lanes, panel_rows;
+    /* one block of rows [first, first + n_rows), n_rows <= scratch->block_rows; sums are added to acc */
+    void (*block)(const fg_job *job, fg_scratch *scratch, int64_t first, int n_rows, double *acc);
+    /* elementwise, for tests: exp for x <= 0, log for x > 0 */
+    void (*exp_array)(const double *x, double *out, ptrdiff_t n);
+    void (*log_array)(const double *x, double *out, ptrdiff_t n);
+} fg_kernels;
+
+#endif

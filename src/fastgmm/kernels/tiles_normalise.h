@@ -1,0 +1,176 @@
+/* From scores to weighted responsibilities, one panel at a time, and the outputs that belong to a row.
+ *
+ * log p = m + log sum_k exp(s_k - m), m = max_k s_k;  r_k = exp(s_k - m) / sum.  A row whose scores are all -inf
+ * (a point that far away that its squared distance overflows) gets log p = -inf and equal responsibilities.
+ */
+#ifndef FASTGMM_TILES_NORMALISE_H
+#define FASTGMM_TILES_NORMALISE_H
+
+#include "tiles_products.h"
+
+/* Responsibilities that the caller gives: an N x K array, or a label per row (negative: none). */
+static void given_panel(const fg_job *job, int64_t first, int q, int n_rows, const double *weight,
+                        double *restrict resp)
+{
+    const int K = job->n_components;
+    for (int b = 0; b < FG_PANEL; b++) {
+        const int row = q * FG_PANEL + b;
+        const int64_t n = first + row;
+        for (int k = 0; k < K; k++) {
+            double r = 0.0;
+            if (row < n_rows && weight[b] != 0.0)
+                r = job->source == FG_LABELS ? (double)(job->labels[n] == k) : job->given[n * K + k];
+            resp[(ptrdiff_t)k * FG_PANEL + b] = r * weight[b];
+        }
+    }
+}
+
+/* The rows of a (K, panel) matrix as rows of an (N, K) output. */
+static void write_rows(int K, int64_t first_row, int n_rows, const double *panel, const double *common, double *out)
+{
+    for (int b = 0; b < n_rows; b++) {
+        double *row = out + (first_row + b) * K;
+        for (int k = 0; k < K; k++)
+            row[k] = panel[(ptrdiff_t)k * FG_PANEL + b] + (common ? common[b] : 0.0);
+    }
+}
+
+FG_INLINE void best_component(int K, const double *scores, vec best[FG_VECTORS], vec index[FG_VECTORS])
+{
+    FG_UNROLL
+    for (int v = 0; v < FG_VECTORS; v++) {
+        best[v] = load(scores + v * FG_LANES);
+        index[v] = splat(0.0);
+    }
+    for (int k = 1; k < K; k++) {
+        const vec number = splat((double)k);
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            const vec s = load(scores + (ptrdiff_t)k * FG_PANEL + v * FG_LANES);
+            const ivec better = (ivec)(s > best[v]);
+            best[v] = where(better, s, best[v]);
+            index[v] = where(better, number, index[v]);
+        }
+    }
+}
+
+static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows, const double *weight,
+                            const double *common, double *restrict s, double *acc)
+{
+    const int K = job->n_components;
+    const int64_t first_row = first + (int64_t)q * FG_PANEL;
+    const int n_real = n_rows - q * FG_PANEL < FG_PANEL ? n_rows - q * FG_PANEL : FG_PANEL;
+    if (job->out_scores)
+        write_rows(K, first_row, n_real, s, common, job->out_scores);
+
+    vec best[FG_VECTORS], log_sum[FG_VECTORS];
+    FG_UNROLL
+    for (int v = 0; v < FG_VECTORS; v++)
+        log_sum[v] = splat(0.0);
+    if (job->hard || job->out_labels) {
+        vec index[FG_VECTORS];
+        best_component(K, s, best, index);
+        if (job->out_labels)
+            for (int b = 0; b < n_real; b++)
+                job->out_labels[first_row + b] = (int64_t)index[b / FG_LANES][b % FG_LANES];
+        if (job->hard)
+            for (int k = 0; k < K; k++) {
+                FG_UNROLL
+                for (int v = 0; v < FG_VECTORS; v++) {
+                    const vec w = load(weight + v * FG_LANES);
+                    store(s + (ptrdiff_t)k * FG_PANEL + v * FG_LANES,
+                          where((ivec)(index[v] == (double)k), w, splat(0.0)));
+                }
+            }
+    } else {
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            best[v] = load(s + v * FG_LANES);
+        for (int k = 1; k < K; k++) {
+            FG_UNROLL
+            for (int v = 0; v < FG_VECTORS; v++)
+                best[v] = vmax(best[v], load(s + (ptrdiff_t)k * FG_PANEL + v * FG_LANES));
+        }
+    }
+
+    if (!job->hard) {
+        vec sum[FG_VECTORS], entropy[FG_VECTORS], origin[FG_VECTORS];
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            sum[v] = entropy[v] = splat(0.0);
+            origin[v] = where((ivec)(best[v] >= -DBL_MAX), best[v], splat(0.0));
+        }
+        for (int k = 0; k < K; k++) {
+            double *row = s + (ptrdiff_t)k * FG_PANEL;
+            FG_UNROLL
+            for (int v = 0; v < FG_VECTORS; v++) {
+                const vec x = load(row + v * FG_LANES) - origin[v];
+                const vec e = exp_nonpositive(x);
+                store(row + v * FG_LANES, e);
+                sum[v] += e;
+                if (job->want_entropy)
+                    entropy[v] += where((ivec)(e > 0.0), e * x, splat(0.0));
+            }
+        }
+        vec factor[FG_VECTORS], floor_[FG_VECTORS];
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            const ivec possible = (ivec)(sum[v] > 0.0);
+            log_sum[v] = log_positive(sum[v]);
+            factor[v] = where(possible, 1.0 / sum[v], splat(0.0));
+            floor_[v] = where(possible, splat(0.0), splat(1.0 / K));
+            entropy[v] = entropy[v] * factor[v] - log_sum[v];
+        }
+        if (job->out_responsibilities) {
+            for (int k = 0; k < K; k++) {
+                double *row = s + (ptrdiff_t)k * FG_PANEL;
+                FG_UNROLL
+                for (int v = 0; v < FG_VECTORS; v++)
+                    store(row + v * FG_LANES, load(row + v * FG_LANES) * factor[v] + floor_[v]);
+            }
+            write_rows(K, first_row, n_real, s, NULL, job->out_responsibilities);
+            FG_UNROLL
+            for (int v = 0; v < FG_VECTORS; v++) {
+                factor[v] = splat(1.0);
+                floor_[v] = splat(0.0);
+            }
+        }
+        if (job->accumulate)
+            for (int k = 0; k < K; k++) {
+                double *row = s + (ptrdiff_t)k * FG_PANEL;
+                FG_UNROLL
+                for (int v = 0; v < FG_VECTORS; v++) {
+                    const vec r = load(row + v * FG_LANES) * factor[v] + floor_[v];
+                    store(row + v * FG_LANES, r * load(weight + v * FG_LANES));
+                }
+            }
+        if (job->want_entropy) {
+            vec total = splat(0.0);
+            FG_UNROLL
+            for (int v = 0; v < FG_VECTORS; v++) {
+                const vec w = load(weight + v * FG_LANES);
+                total += where((ivec)(w > 0.0), w * entropy[v], splat(0.0));
+            }
+            acc[FG_NEG_ENTROPY] += sum_lanes(total);
+        }
+    }
+
+    vec log_likelihood = splat(0.0), log_max = splat(0.0);
+    FG_UNROLL
+    for (int v = 0; v < FG_VECTORS; v++) {
+        const vec w = load(weight + v * FG_LANES);
+        const vec log_p = best[v] + log_sum[v] + load(common + v * FG_LANES);
+        /* rows of weight 0 may have any log p, also -inf, and do not count */
+        log_likelihood += where((ivec)(w > 0.0), w * log_p, splat(0.0));
+        log_max -= w * log_sum[v];
+        if (job->out_log_density) {
+            const int n = n_real - v * FG_LANES < FG_LANES ? n_real - v * FG_LANES : FG_LANES;
+            if (n > 0)
+                memcpy(job->out_log_density + first_row + v * FG_LANES, &log_p, (size_t)n * sizeof(double));
+        }
+    }
+    acc[FG_LOG_LIKELIHOOD] += sum_lanes(log_likelihood);
+    acc[FG_LOG_MAX] += sum_lanes(log_max);
+}
+
+#endif

@@ -1,0 +1,192 @@
+/* The two register-tiled products that all the time goes into.
+ *
+ * Rows of data are kept panel by panel: a panel holds FG_PANEL rows as FG_VECTORS vectors, and a matrix "over rows"
+ * is [panel][matrix row][FG_PANEL].  Both products then read contiguous memory:
+ *
+ *   scores     out[k][n] = offset[k] + sum_p coef[k][p] phi[p][n]      4 components x FG_VECTORS vectors in registers,
+ *                                                                      one broadcast feeds FG_VECTORS FMAs
+ *   dots       out[k][p] += sum_n left[k][n] right[p][n]               FG_DOT_ROWS x 4 accumulators over the rows of a
+ *                                                                      block, their lanes added once at the end
+ *
+ * The loop counts are compile-time constants in every instance, so the accumulators live in registers.
+ */
+#ifndef FASTGMM_TILES_PRODUCTS_H
+#define FASTGMM_TILES_PRODUCTS_H
+
+#include "tiles_vector.h"
+
+#define FG_VECTORS FG_SCORE_VECTORS
+#define FG_PANEL (FG_VECTORS * FG_LANES)
+
+/* acc[k][v] += sum_p coef[k * stride + p] * phi[p][v] */
+FG_INLINE void multiply(int nk, vec acc[4][FG_VECTORS], const double *restrict coef, ptrdiff_t stride, int n_terms,
+                        const double *restrict phi)
+{
+    for (int p = 0; p < n_terms; p++) {
+        vec f[FG_VECTORS];
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            f[v] = load(phi + (ptrdiff_t)p * FG_PANEL + v * FG_LANES);
+        FG_UNROLL
+        for (int k = 0; k < nk; k++) {
+            const vec c = splat(coef[k * stride + p]);
+            FG_UNROLL
+            for (int v = 0; v < FG_VECTORS; v++)
+                acc[k][v] += c * f[v];
+        }
+    }
+}
+
+FG_INLINE void scores_tile(int nk, const double *restrict coef, const double *restrict offset, int n_terms,
+                           const double *restrict phi, double *restrict out)
+{
+    vec acc[4][FG_VECTORS];
+    FG_UNROLL
+    for (int k = 0; k < nk; k++) {
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            acc[k][v] = splat(offset[k]);
+    }
+    multiply(nk, acc, coef, n_terms, n_terms, phi);
+    FG_UNROLL
+    for (int k = 0; k < nk; k++) {
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            store(out + k * FG_PANEL + v * FG_LANES, acc[k][v]);
+    }
+}
+
+/* One panel: out (K, panel) = offset + coef (K, P) phi (P, panel). */
+static void scores_panel(int n_components, int n_terms, const double *coef, const double *offset, const double *phi,
+                         double *out)
+{
+    int k = 0;
+    for (; k + 4 <= n_components; k += 4)
+        scores_tile(4, coef + (ptrdiff_t)k * n_terms, offset + k, n_terms, phi, out + (ptrdiff_t)k * FG_PANEL);
+    coef += (ptrdiff_t)k * n_terms;
+    offset += k;
+    out += (ptrdiff_t)k * FG_PANEL;
+    switch (n_components - k) {
+    case 3: scores_tile(3, coef, offset, n_terms, phi, out); break;
+    case 2: scores_tile(2, coef, offset, n_terms, phi, out); break;
+    case 1: scores_tile(1, coef, offset, n_terms, phi, out); break;
+    default: break;
+    }
+}
+
+/* distance[v] += sum_j (sum_i root[j][i] d[i][v])^2 for nj columns of the factor, of which `length` entries count */
+FG_INLINE void distance_tile(int nj, vec distance[FG_VECTORS], const double *restrict root, ptrdiff_t stride,
+                             int length, const double *restrict d)
+{
+    vec y[4][FG_VECTORS];
+    FG_UNROLL
+    for (int j = 0; j < nj; j++) {
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            y[j][v] = splat(0.0);
+    }
+    multiply(nj, y, root, stride, length, d);
+    FG_UNROLL
+    for (int j = 0; j < nj; j++) {
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            distance[v] += y[j][v] * y[j][v];
+    }
+}
+
+/* distance = |root d|^2 over one panel; root (D, D) lower triangular, zero above the diagonal. */
+static void distance_panel(int n_features, const double *root, const double *d, vec distance[FG_VECTORS])
+{
+    int j = 0;
+    for (; j + 4 <= n_features; j += 4)
+        distance_tile(4, distance, root + (ptrdiff_t)j * n_features, n_features, j + 4, d);
+    root += (ptrdiff_t)j * n_features;
+    switch (n_features - j) {
+    case 3: distance_tile(3, distance, root, n_features, n_features, d); break;
+    case 2: distance_tile(2, distance, root, n_features, n_features, d); break;
+    case 1: distance_tile(1, distance, root, n_features, n_features, d); break;
+    default: break;
+    }
+}
+
+/* out[k][p] += sum over panels and rows of left[k] right[p]; strides are from panel to panel. */
+FG_INLINE void dots_tile(int nk, int np, int n_panels, const double *restrict left, ptrdiff_t left_stride,
+                         const double *restrict right, ptrdiff_t right_stride, double *restrict out,
+                         ptrdiff_t out_stride)
+{
+    vec acc[FG_DOT_ROWS][4];
+    FG_UNROLL
+    for (int k = 0; k < nk; k++) {
+        FG_UNROLL
+        for (int p = 0; p < 4; p++)
+            acc[k][p] = splat(0.0);
+    }
+    for (int q = 0; q < n_panels; q++) {
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            vec r[4];
+            FG_UNROLL
+            for (int p = 0; p < np; p++)
+                r[p] = load(right + p * FG_PANEL + v * FG_LANES);
+            FG_UNROLL
+            for (int k = 0; k < nk; k++) {
+                const vec l = load(left + k * FG_PANEL + v * FG_LANES);
+                FG_UNROLL
+                for (int p = 0; p < np; p++)
+                    acc[k][p] += l * r[p];
+            }
+        }
+        left += left_stride;
+        right += right_stride;
+    }
+    FG_UNROLL
+    for (int k = 0; k < nk; k++) {
+        if (np == 4)
+            add_sums4(out + k * out_stride, acc[k][0], acc[k][1], acc[k][2], acc[k][3]);
+        else {
+            FG_UNROLL
+            for (int p = 0; p < np; p++)
+                out[k * out_stride + p] += sum_lanes(acc[k][p]);
+        }
+    }
+}
+
+/* All of out[0..nk)[0..np) for one strip of np <= 4 right rows and every left row. */
+FG_INLINE void dots_strip(int np, int n_left, int n_panels, const double *left, ptrdiff_t left_stride,
+                          const double *right, ptrdiff_t right_stride, double *out, ptrdiff_t out_stride)
+{
+    int k = 0;
+    for (; k + FG_DOT_ROWS <= n_left; k += FG_DOT_ROWS)
+        dots_tile(FG_DOT_ROWS, np, n_panels, left + (ptrdiff_t)k * FG_PANEL, left_stride, right, right_stride,
+                  out + k * out_stride, out_stride);
+    left += (ptrdiff_t)k * FG_PANEL;
+    out += k * out_stride;
+    switch (n_left - k) {
+#if FG_DOT_ROWS > 2
+    case 3: dots_tile(3, np, n_panels, left, left_stride, right, right_stride, out, out_stride); break;
+    case 2: dots_tile(2, np, n_panels, left, left_stride, right, right_stride, out, out_stride); break;
+#endif
+    case 1: dots_tile(1, np, n_panels, left, left_stride, right, right_stride, out, out_stride); break;
+    default: break;
+    }
+}
+
+/* out (n_left, n_right) += left right' over all panels; with `triangular` only what lies on and right of the diagonal
+ * is sure to be computed.  Strips of 4 right rows stay in the first-level cache while the left rows stream by. */
+static void dots(int n_left, int n_right, int triangular, int n_panels, const double *left, ptrdiff_t left_stride,
+                 const double *right, ptrdiff_t right_stride, double *out, ptrdiff_t out_stride)
+{
+    for (int p = 0; p < n_right; p += 4) {
+        const int np = n_right - p < 4 ? n_right - p : 4;
+        const int nk = triangular && p + np < n_left ? p + np : n_left;
+        const double *strip = right + (ptrdiff_t)p * FG_PANEL;
+        switch (np) {
+        case 4: dots_strip(4, nk, n_panels, left, left_stride, strip, right_stride, out + p, out_stride); break;
+        case 3: dots_strip(3, nk, n_panels, left, left_stride, strip, right_stride, out + p, out_stride); break;
+        case 2: dots_strip(2, nk, n_panels, left, left_stride, strip, right_stride, out + p, out_stride); break;
+        default: dots_strip(1, nk, n_panels, left, left_stride, strip, right_stride, out + p, out_stride); break;
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,99 @@
+"""k-means on the same pass: scores linear in the features, responsibilities all to the best component.
+
+Distances are measured in given units per feature: |t (x - c)|^2 with t (D,).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .blocks import ArrayData
+from .frame import Frame
+from .kernels._pass import Pass
+from .score_map import LINEAR, NO_TERMS, SCALAR, VECTOR, ScoreMap
+
+# Lloyd steps for a start: EM goes on from there, and the last few digits of k-means are not worth its time.
+LLOYD_STEPS = 30
+# A step that lowers the sum of squares by less than this share is the last.
+LLOYD_TOLERANCE = 1e-3
+
+
+def nearest_centre_map(centres, units, frame: Frame, terms: int, n_terms: int) -> ScoreMap:
+    """Score map whose best component is the centre nearest in the given units.
+
+    -|t (x - c)|^2 / 2 without its part common to all centres, on the features of a structure, of which it uses the
+    linear ones; with terms = NO_TERMS as projected scores.
+    """
+    ratio = units / frame.scale
+    if terms == NO_TERMS:
+        return ScoreMap(
+            terms=NO_TERMS, coef=None, offset=None, bound=None, bound_offset=None, root_shape=VECTOR,
+            root=np.ascontiguousarray(ratio), centre=np.ascontiguousarray(centres),
+            constant=np.zeros(centres.shape[0]), root_is_shared=True, always_project=True,
+        )  # fmt: skip
+    mean = frame.to_frame(centres) * ratio
+    coef = np.zeros((centres.shape[0], n_terms))
+    coef[:, : mean.shape[1]] = mean * ratio
+    return ScoreMap(
+        terms=terms, coef=coef, offset=-0.5 * (mean * mean).sum(axis=1), bound=None, bound_offset=None,
+        root_shape=SCALAR, root=None, centre=None, constant=None,
+    )  # fmt: skip
+
+
+def plus_plus(rows, weight, n_clusters, random_state):
+    """Greedy k-means++ (Arthur and Vassilvitskii 2007): the best of 2 + log K draws at each step.
+
+    rows (m, D) are in the units distances are measured in; weight (m,). Returns indices of the centres (K,).
+    """
+    n_trials = 2 + int(np.log(n_clusters))
+    chosen = np.empty(n_clusters, dtype=np.intp)
+    cumulative = np.cumsum(weight)
+    draw = random_state.uniform() * cumulative[-1]
+    chosen[0] = min(np.searchsorted(cumulative, draw, side="right"), rows.shape[0] - 1)
+    norm = np.einsum("ij,ij->i", rows, rows)
+
+    def squared_distances(index):
+        distance = rows @ rows[index].T
+        distance *= -2.0
+        distance += norm[:, None]
+        distance += norm[index]
+        return np.maximum(distance, 0.0, out=distance)
+
+    closest = squared_distances(chosen[:1])[:, 0]
+    for k in range(1, n_clusters):
+        np.cumsum(closest * weight, out=cumulative)
+        total = cumulative[-1]
+        if not total > 0:  # fewer distinct rows than clusters: any row will do
+            chosen[k:] = random_state.randint(0, rows.shape[0], size=n_clusters - k)
+            break
+        draws = random_state.uniform(size=n_trials) * total
+        candidates = np.minimum(np.searchsorted(cumulative, draws, side="right"), rows.shape[0] - 1)
+        distance = np.minimum(squared_distances(candidates), closest[:, None])
+        best = int(np.argmin(weight @ distance))
+        chosen[k] = candidates[best]
+        closest = distance[:, best]
+    return chosen
+
+
+def lloyd(data: ArrayData, centres, frame: Frame, n_threads: int):
+    """Lloyd's iterations from given centres (user units), distances in the units of the frame.
+
+    Empty clusters keep their centre. Returns the centres.
+    """
+    D = data.n_features
+    previous = np.inf
+    for _ in range(LLOYD_STEPS):
+        sweep = Pass(data.X, data.sample_weight, frame, centres.shape[0])
+        sweep.score(nearest_centre_map(centres, frame.scale, frame, LINEAR, D), hard=True)
+        sweep.accumulate(LINEAR, D, True, None, None, SCALAR, False, False)
+        sums = sweep.run(n_threads)
+        weight = sums["weight"]
+        filled = weight > 0
+        centres = centres.copy()
+        centres[filled] = frame.shift + sums["terms"][filled] / weight[filled, None] / frame.scale
+        # minus half the sum of squares, up to the constant sum of |z|^2: about D a row in frame units
+        inertia = -2.0 * float(sums["head"][0]) + D * data.total_weight
+        if not previous - inertia > LLOYD_TOLERANCE * abs(inertia):
+            break
+        previous = inertia
+    return centres

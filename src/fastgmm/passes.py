@@ -1,0 +1,125 @@
+"""The pass as the rest of the package sees it: rows and a score map in, Statistics or row outputs out."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from .blocks import ArrayData
+from .frame import Frame
+from .kernels._pass import Pass
+from .parameters import Parameters
+from .score_map import ScoreMap
+from .statistics import Statistics
+from .structures import Structure
+
+# Entries of the head of an accumulator: enum fg_head of kernels/job.h.
+LOG_LIKELIHOOD, NEG_ENTROPY, LOG_MAX, WEIGHT, PAIRS, PAIRS_CENTRED = range(6)
+
+
+def fingerprint(parameters: Parameters) -> bytes:
+    """Digest of the parameters; statistics made under different ones do not add up."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (parameters.weights, parameters.means, parameters.precisions_cholesky):
+        digest.update(np.ascontiguousarray(array))
+    return digest.digest()
+
+
+def accumulate(
+    data: ArrayData,
+    structure: Structure,
+    frame: Frame,
+    n_components: int,
+    n_threads: int,
+    *,
+    score_map: ScoreMap | None = None,
+    responsibilities: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    centres: np.ndarray | None = None,
+    centred: np.ndarray | None = None,
+    second: np.ndarray | None = None,
+    hard: bool = False,
+    entropy: bool = False,
+    made_under: bytes = b"",
+) -> Statistics:
+    """One pass: responsibilities from a score map, an (N, K) array or labels; Statistics out.
+
+    Parameters
+    ----------
+    centres : (K, D) and centred : (K,) bool
+        Components whose moments are taken about these points (user units) by the projected kernel; the others'
+        are taken about the origin of the frame from the shared features.
+    second : (D, D), optional
+        Tied: the total scatter about the origin of the frame, if it is known already.
+    """
+    slots = None
+    n_centred = 0 if centred is None else int(np.count_nonzero(centred))
+    if centred is not None and n_centred:
+        slots = np.where(centred, np.cumsum(centred) - 1, -1).astype(np.intc)
+        centres = np.ascontiguousarray(centres)
+    from_features = n_centred < n_components
+    want_scatter = structure.pooled and from_features and second is None
+    if structure.pooled and 0 < n_centred < n_components:
+        raise AssertionError("pooled moments are centred for all components or for none")
+
+    sweep = Pass(data.X, data.sample_weight, frame, n_components)
+    if score_map is not None:
+        sweep.score(score_map, hard, entropy)
+    elif responsibilities is not None:
+        sweep.give_responsibilities(responsibilities)
+    else:
+        sweep.give_labels(labels)
+    # a score map that projects everything brings no features: they are built for accumulation alone, if at all
+    n_terms = structure.n_terms(data.n_features)
+    needs_terms = from_features or (score_map is not None and not score_map.always_project)
+    sweep.accumulate(
+        structure.terms if needs_terms else 0,
+        n_terms if needs_terms else 0,
+        from_features,
+        slots,
+        centres if n_centred else None,
+        structure.moment_shape,
+        structure.pooled,
+        want_scatter,
+    )
+    sums = sweep.run(n_threads)
+
+    reference = np.repeat(frame.shift[None, :], n_components, axis=0)
+    first = np.zeros(reference.shape)
+    if from_features:
+        first[:] = sums["terms"][:, : data.n_features]
+        second = structure.second_about_origin(sums["terms"], sums["scatter"] if want_scatter else second)
+    if n_centred:
+        moments = structure.second_about_centres(sums["second"])
+        reference[centred] = centres[centred]
+        first[centred] = sums["first"]
+        if n_centred == n_components:
+            second = moments
+        else:
+            second[centred] = moments
+    head = sums["head"]
+    return Statistics(
+        structure=structure.name,
+        frame=frame,
+        reference=reference,
+        weight=sums["weight"],
+        first=first,
+        second=second,
+        log_likelihood=float(head[LOG_LIKELIHOOD]),
+        neg_entropy=float(head[NEG_ENTROPY]),
+        log_max_responsibility=float(head[LOG_MAX]),
+        total_weight=float(head[WEIGHT]),
+        n_rows=data.n_rows,
+        pairs=float(head[PAIRS]),
+        pairs_centred=float(head[PAIRS_CENTRED]),
+        fingerprint=made_under,
+    )
+
+
+def score_rows(X, frame: Frame, score_map: ScoreMap, n_components: int, n_threads: int, *, hard=False, **outputs):
+    """One pass that writes row outputs (Pass.write); returns the head of its sums."""
+    sweep = Pass(X, None, frame, n_components)
+    sweep.score(score_map, hard)
+    sweep.write(**outputs)
+    return sweep.run(n_threads)["head"]

@@ -1,0 +1,76 @@
+"""What is asked of rows under given parameters: densities, responsibilities, labels.
+
+Frames come from the parameters, so mixtures that were loaded or made by hand need no data.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .blocks import ArrayData
+from .frame import frame_of_parameters
+from .kernels._pass import Pass
+from .parameters import Parameters
+from .passes import LOG_LIKELIHOOD, LOG_MAX, score_rows
+from .structures import Structure
+
+
+class RowSummary(NamedTuple):
+    """Sums over rows: of w log p, of w log max_k r_k, of w."""
+
+    log_likelihood: float
+    log_max_responsibility: float
+    total_weight: float
+
+
+def _prepare(structure: Structure, parameters: Parameters, n_threads: int):
+    with np.errstate(over="ignore", invalid="ignore"):
+        variances = structure.variances(parameters)
+    frame = frame_of_parameters(parameters.weights, parameters.means, variances, structure.common_scale)
+    return frame, structure.score_map(parameters, frame, n_threads)
+
+
+def _write(X, structure, parameters, n_threads, **outputs):
+    frame, score_map = _prepare(structure, parameters, n_threads)
+    X = ArrayData(X).X
+    score_rows(X, frame, score_map, parameters.weights.size, n_threads, **outputs)
+
+
+def log_density(X, structure: Structure, parameters: Parameters, n_threads: int) -> np.ndarray:
+    """log p(x_n), (N,)."""
+    out = np.empty(X.shape[0])
+    _write(X, structure, parameters, n_threads, log_density=out)
+    return out
+
+
+def responsibilities(X, structure: Structure, parameters: Parameters, n_threads: int) -> np.ndarray:
+    """p(component k | x_n), (N, K)."""
+    out = np.empty((X.shape[0], parameters.weights.size))
+    _write(X, structure, parameters, n_threads, responsibilities=out)
+    return out
+
+
+def labels(X, structure: Structure, parameters: Parameters, n_threads: int) -> np.ndarray:
+    """The most likely component of each row, (N,) int64; the first of equals."""
+    out = np.empty(X.shape[0], dtype=np.int64)
+    _write(X, structure, parameters, n_threads, labels=out, hard=True)
+    return out
+
+
+def log_prob_components(X, structure: Structure, parameters: Parameters, n_threads: int) -> np.ndarray:
+    """log N(x_n | mean_k, covariance_k), (N, K), without the weights."""
+    out = np.empty((X.shape[0], parameters.weights.size))
+    unweighted = parameters._replace(weights=np.ones(parameters.weights.shape))
+    _write(X, structure, unweighted, n_threads, scores=out)
+    return out
+
+
+def summary(data: ArrayData, structure: Structure, parameters: Parameters, n_threads: int) -> RowSummary:
+    """Weighted sums over rows that score, bic, aic and icl are made of."""
+    frame, score_map = _prepare(structure, parameters, n_threads)
+    sweep = Pass(data.X, data.sample_weight, frame, parameters.weights.size)
+    sweep.score(score_map)
+    head = sweep.run(n_threads)["head"]
+    return RowSummary(float(head[LOG_LIKELIHOOD]), float(head[LOG_MAX]), data.total_weight)

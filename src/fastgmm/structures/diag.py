@@ -1,0 +1,97 @@
+"""Diagonal covariances: a variance per component and feature."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..parameters import Parameters
+from ..score_map import DIAGONAL, VECTOR, ScoreMap
+from .base import SMALLEST_SPREAD, Estimate, check_positive, constants, new_means, starved, worth_centring
+
+
+class Diag:
+    """log N(x) = const - sum_i p_i (z_i - m_i)^2 / 2 with p the precisions in the frame."""
+
+    name = "diag"
+    terms = DIAGONAL
+    moment_shape = VECTOR
+    pooled = False
+    common_scale = False
+
+    def covariance_shape(self, n_components, n_features):
+        return (n_components, n_features)
+
+    def n_terms(self, n_features):
+        return 2 * n_features
+
+    def n_parameters(self, n_components, n_features):
+        return n_components * n_features + n_components * n_features + n_components - 1
+
+    def always_project(self, n_features):
+        return False
+
+    def from_covariances(self, weights, means, covariances):
+        check_positive(covariances, "covariances", "one variance per feature")
+        return Parameters(weights, means, covariances, 1.0 / np.sqrt(covariances))
+
+    def from_precisions(self, weights, means, precisions):
+        check_positive(precisions, "precisions", "one precision per feature")
+        return Parameters(weights, means, 1.0 / precisions, np.sqrt(precisions))
+
+    def precisions(self, precisions_cholesky):
+        return precisions_cholesky**2
+
+    def variances(self, parameters):
+        with np.errstate(over="ignore", divide="ignore"):
+            return 1.0 / parameters.precisions_cholesky**2
+
+    def score_map(self, parameters, frame, n_threads):
+        root = parameters.precisions_cholesky / frame.scale
+        mean = frame.to_frame(parameters.means)
+        constant = constants(
+            parameters.weights,
+            np.log(parameters.precisions_cholesky).sum(axis=1),
+            mean.shape[1],
+        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            precision = root * root
+            linear = precision * mean
+            absolute = np.abs(linear)
+            quadratic = (linear * mean).sum(axis=1)
+            return ScoreMap(
+                terms=DIAGONAL,
+                coef=np.concatenate((linear, -0.5 * precision), axis=1),
+                offset=constant - 0.5 * quadratic,
+                bound=np.concatenate((2.0 * absolute, precision), axis=1),
+                bound_offset=quadratic,
+                root_shape=VECTOR,
+                root=root,
+                centre=parameters.means,
+                constant=constant,
+            )
+
+    def second_about_origin(self, terms, scatter):
+        return terms[:, terms.shape[1] // 2 :]
+
+    def second_about_centres(self, second):
+        return second
+
+    def estimate(self, statistics, reg_covar, n_threads):
+        safe, weights, means, offset = new_means(statistics)
+        variance = statistics.second / safe[:, None] - offset * offset
+        return self._finish(statistics, weights, means, variance, reg_covar)
+
+    def _finish(self, statistics, weights, means, variance, reg_covar):
+        covariances = variance / statistics.frame.scale**2 + reg_covar
+        # a variance of the frame's order SMALLEST_SPREAD^2 is what rounding leaves of equal rows
+        singular = ~(covariances * statistics.frame.scale**2 > SMALLEST_SPREAD**2).all(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            roots = 1.0 / np.sqrt(covariances)
+        return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
+
+    def needs_centring(self, parameters, offset, frame):
+        with np.errstate(over="ignore", invalid="ignore"):
+            relative = np.abs(offset) * (parameters.precisions_cholesky / frame.scale)
+            return worth_centring(
+                (1.0 + relative**2).max(axis=1), np.ones(offset.shape[0])
+            )

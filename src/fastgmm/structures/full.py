@@ -1,0 +1,186 @@
+"""Full covariances: a symmetric matrix per component."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from ..kernels import _linalg
+from ..parameters import Parameters
+from ..score_map import FULL, MATRIX, NO_TERMS, ScoreMap
+from .base import (
+    SINGULAR,
+    SMALLEST_SPREAD,
+    Estimate,
+    constants,
+    new_means,
+    starved,
+    worth_centring,
+)
+
+# From this many features on the projected kernel is as fast as the shared features, and exact: use it always.
+PROJECT_FROM = 48
+
+
+@lru_cache(maxsize=8)
+def pair_index(n_features):
+    """(D, D) place of z_i z_j among the quadratic terms, which hold i <= j row by row."""
+    index = np.zeros((n_features, n_features), dtype=np.intp)
+    upper = np.triu_indices(n_features)
+    index[upper] = np.arange(upper[0].size)
+    return np.maximum(index, index.T)
+
+
+def checked_roots(matrices, what):
+    """Upper triangular U with inverse(matrix) = U U', for each; ValueError names a matrix that has none."""
+    roots = np.empty(matrices.shape)
+    failed = np.zeros(matrices.shape[0], dtype=np.intc)
+    _linalg.precision_roots(np.ascontiguousarray(matrices), roots, failed, 1)
+    for k in np.flatnonzero(failed):
+        raise ValueError(f"{what} of component {k} is not positive definite")
+    for k, matrix in enumerate(matrices):
+        if not np.allclose(matrix, matrix.T, rtol=1e-6, atol=0.0):
+            raise ValueError(f"{what} of component {k} is not symmetric")
+    return roots
+
+
+def root_of_precision(precisions, what):
+    """Upper triangular U with precision = U U' (scikit-learn's convention): flip, factorise, flip back."""
+    flipped = np.ascontiguousarray(precisions[:, ::-1, ::-1])
+    for k, matrix in enumerate(precisions):
+        if not np.allclose(matrix, matrix.T, rtol=1e-6, atol=0.0):
+            raise ValueError(f"{what} of component {k} is not symmetric")
+        try:
+            flipped[k] = np.linalg.cholesky(flipped[k])
+        except np.linalg.LinAlgError as error:
+            raise ValueError(f"{what} of component {k} is not positive definite") from error
+    return np.ascontiguousarray(flipped[:, ::-1, ::-1])
+
+
+def inverse_gram(roots):
+    """inverse(U U') for each upper triangular U."""
+    inverse = np.linalg.inv(roots)
+    return np.swapaxes(inverse, -1, -2) @ inverse
+
+
+def absolute_quadratic(roots, reach):
+    """reach_k' |U_k U_k'| reach_k; at first its upper bound | |U_k|' reach_k |^2, exactly only where that is large."""
+    bound = (np.matmul(reach[:, None, :], np.abs(roots))[:, 0, :] ** 2).sum(axis=1)
+    unsure = np.flatnonzero(~(bound <= LIMIT_OF_LOOSE_BOUND))
+    for k in unsure:
+        bound[k] = reach[k] @ np.abs(roots[k] @ roots[k].T) @ reach[k]
+    return bound
+
+
+LIMIT_OF_LOOSE_BOUND = 4e6  # below score_map.LIMIT: a loose bound under it settles the matter
+
+
+class Full:
+    """log N(x) = const - |U' (x - mean)|^2 / 2, or as a quadratic polynomial in z."""
+
+    name = "full"
+    terms = FULL
+    moment_shape = MATRIX
+    pooled = False
+    common_scale = False
+
+    def covariance_shape(self, n_components, n_features):
+        return (n_components, n_features, n_features)
+
+    def n_terms(self, n_features):
+        return n_features + n_features * (n_features + 1) // 2
+
+    def n_parameters(self, n_components, n_features):
+        covariance = n_components * n_features * (n_features + 1) // 2
+        return covariance + n_components * n_features + n_components - 1
+
+    def always_project(self, n_features):
+        return n_features >= PROJECT_FROM
+
+    def from_covariances(self, weights, means, covariances):
+        return Parameters(weights, means, covariances, checked_roots(covariances, "the covariance"))
+
+    def from_precisions(self, weights, means, precisions):
+        roots = root_of_precision(precisions, "the precision")
+        return Parameters(weights, means, inverse_gram(roots), roots)
+
+    def precisions(self, precisions_cholesky):
+        return precisions_cholesky @ np.swapaxes(precisions_cholesky, 1, 2)
+
+    def variances(self, parameters):
+        inverse = np.linalg.inv(parameters.precisions_cholesky)
+        with np.errstate(over="ignore"):
+            return (inverse**2).sum(axis=1)
+
+    def score_map(self, parameters, frame, n_threads):
+        roots = parameters.precisions_cholesky
+        K, D = parameters.means.shape
+        constant = constants(
+            parameters.weights, np.log(np.einsum("kii->ki", roots)).sum(axis=1), D
+        )
+        common = {
+            "root_shape": MATRIX,
+            "centre": parameters.means,
+            "constant": constant,
+        }
+        if self.always_project(D):
+            frame_roots = np.ascontiguousarray(np.swapaxes(roots / frame.scale[:, None], 1, 2))
+            return ScoreMap(
+                terms=NO_TERMS, coef=None, offset=None, bound=None, bound_offset=None,
+                root=frame_roots, always_project=True, **common,
+            )  # fmt: skip
+        P = self.n_terms(D)
+        coef, bound = np.empty((K, P)), np.empty((K, P))
+        offset, bound_offset = np.empty(K), np.empty(K)
+        frame_roots = np.empty((K, D, D))
+        means = np.ascontiguousarray(frame.to_frame(parameters.means))
+        _linalg.natural_parameters(
+            roots, means, frame.scale, constant, coef, offset, bound, bound_offset, frame_roots, n_threads
+        )
+        return ScoreMap(
+            terms=FULL, coef=coef, offset=offset, bound=bound, bound_offset=bound_offset,
+            root=frame_roots, **common,
+        )  # fmt: skip
+
+    def second_about_origin(self, terms, scatter):
+        K, P = terms.shape
+        D = int((np.sqrt(9 + 8 * P) - 3) / 2 + 0.5)
+        return np.take(terms[:, D:], pair_index(D), axis=1)
+
+    def second_about_centres(self, second):
+        D = int(np.sqrt(second.shape[1]) + 0.5)
+        square = second.reshape(-1, D, D)
+        upper = np.triu(square)
+        return upper + np.swapaxes(np.triu(square, 1), 1, 2)
+
+    def estimate(self, statistics, reg_covar, n_threads):
+        safe, weights, means, offset = new_means(statistics)
+        scale = statistics.frame.scale
+        covariances = statistics.second / safe[:, None, None]
+        covariances -= offset[:, :, None] * offset[:, None, :]
+        covariances /= scale[:, None]
+        covariances /= scale
+        K, D = means.shape
+        covariances.reshape(K, -1)[:, :: D + 1] += reg_covar
+        roots = np.empty(covariances.shape)
+        failed = np.zeros(K, dtype=np.intc)
+        _linalg.precision_roots(covariances, roots, failed, n_threads)
+        singular = self.singular(covariances, roots, scale) | (failed != 0)
+        return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
+
+    def singular(self, covariances, roots, scale):
+        """Whether a covariance is singular to working precision (base.SINGULAR, base.SMALLEST_SPREAD)."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            spread = np.sqrt(np.einsum("kii->ki", covariances))
+            inverse_trace = ((spread[:, :, None] * roots) ** 2).sum(axis=(1, 2))
+            return ~(inverse_trace * SINGULAR <= 1.0) | ~(spread * scale > SMALLEST_SPREAD).all(axis=1)
+
+    def needs_centring(self, parameters, offset, frame):
+        with np.errstate(over="ignore", invalid="ignore"):
+            variances = np.einsum("kii->ki", parameters.covariances) * frame.scale**2
+            roots = parameters.precisions_cholesky / frame.scale[:, None]
+            with_offset = absolute_quadratic(roots, np.sqrt(variances + offset**2))
+            if (with_offset <= LIMIT_OF_LOOSE_BOUND).all():
+                return np.zeros(offset.shape[0], dtype=bool)
+            return worth_centring(with_offset, absolute_quadratic(roots, np.sqrt(variances)))

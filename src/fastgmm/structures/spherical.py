@@ -1,0 +1,92 @@
+"""Spherical covariances: one variance per component."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..parameters import Parameters
+from ..score_map import SCALAR, SPHERICAL, ScoreMap
+from .base import SMALLEST_SPREAD, Estimate, check_positive, constants, new_means, starved, worth_centring
+
+
+class Spherical:
+    """log N(x) = const - p |z - m|^2 / 2; the frame has one scale for all features, or |z|^2 would weigh them."""
+
+    name = "spherical"
+    terms = SPHERICAL
+    moment_shape = SCALAR
+    pooled = False
+    common_scale = True
+
+    def covariance_shape(self, n_components, n_features):
+        return (n_components,)
+
+    def n_terms(self, n_features):
+        return n_features + 1
+
+    def n_parameters(self, n_components, n_features):
+        return n_components + n_components * n_features + n_components - 1
+
+    def always_project(self, n_features):
+        return False
+
+    def from_covariances(self, weights, means, covariances):
+        check_positive(covariances, "covariances", "one variance per component")
+        return Parameters(weights, means, covariances, 1.0 / np.sqrt(covariances))
+
+    def from_precisions(self, weights, means, precisions):
+        check_positive(precisions, "precisions", "one precision per component")
+        return Parameters(weights, means, 1.0 / precisions, np.sqrt(precisions))
+
+    def precisions(self, precisions_cholesky):
+        return precisions_cholesky**2
+
+    def variances(self, parameters):
+        with np.errstate(over="ignore", divide="ignore"):
+            variance = 1.0 / parameters.precisions_cholesky**2
+        return np.repeat(variance[:, None], parameters.means.shape[1], axis=1)
+
+    def score_map(self, parameters, frame, n_threads):
+        D = parameters.means.shape[1]
+        root = parameters.precisions_cholesky / frame.scale[0]
+        mean = frame.to_frame(parameters.means)
+        constant = constants(parameters.weights, D * np.log(parameters.precisions_cholesky), D)
+        with np.errstate(over="ignore", invalid="ignore"):
+            precision = (root * root)[:, None]
+            linear = precision * mean
+            quadratic = (linear * mean).sum(axis=1)
+            return ScoreMap(
+                terms=SPHERICAL,
+                coef=np.concatenate((linear, -0.5 * precision), axis=1),
+                offset=constant - 0.5 * quadratic,
+                bound=np.concatenate((2.0 * np.abs(linear), precision), axis=1),
+                bound_offset=quadratic,
+                root_shape=SCALAR,
+                root=root,
+                centre=parameters.means,
+                constant=constant,
+            )
+
+    def second_about_origin(self, terms, scatter):
+        return np.ascontiguousarray(terms[:, -1])
+
+    def second_about_centres(self, second):
+        return second[:, 0]
+
+    def estimate(self, statistics, reg_covar, n_threads):
+        safe, weights, means, offset = new_means(statistics)
+        D = offset.shape[1]
+        scale = statistics.frame.scale[0]
+        variance = (statistics.second / safe - (offset * offset).sum(axis=1)) / D
+        covariances = variance / scale**2 + reg_covar
+        singular = ~(covariances * scale**2 > SMALLEST_SPREAD**2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            roots = 1.0 / np.sqrt(covariances)
+        return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
+
+    def needs_centring(self, parameters, offset, frame):
+        D = offset.shape[1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            root = parameters.precisions_cholesky / frame.scale[0]
+            distance = ((offset * root[:, None]) ** 2).sum(axis=1)
+        return worth_centring(D + distance, np.full(distance.shape, float(D)))

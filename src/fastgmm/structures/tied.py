@@ -1,0 +1,120 @@
+"""Tied covariances: one matrix shared by all components."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels import _linalg
+from ..parameters import Parameters
+from ..score_map import LINEAR, MATRIX, ScoreMap
+from .base import Estimate, constants, new_means, starved, worth_centring
+from .full import Full, absolute_quadratic, checked_roots, inverse_gram, root_of_precision
+
+
+class Tied:
+    """log N(x) = const + b' z - |U' z|^2 / 2: only the linear part differs between components.
+
+    While all rows' responsibilities sum to 1 the total scatter is constant over iterations; the covariance is what
+    the scatter between the means leaves of it.
+    """
+
+    name = "tied"
+    terms = LINEAR
+    moment_shape = MATRIX
+    pooled = True
+    common_scale = False
+
+    def covariance_shape(self, n_components, n_features):
+        return (n_features, n_features)
+
+    def n_terms(self, n_features):
+        return n_features
+
+    def n_parameters(self, n_components, n_features):
+        return n_features * (n_features + 1) // 2 + n_components * n_features + n_components - 1
+
+    def always_project(self, n_features):
+        return False
+
+    def from_covariances(self, weights, means, covariances):
+        root = checked_roots(covariances[None], "the covariance (shared)")[0]
+        return Parameters(weights, means, covariances, root)
+
+    def from_precisions(self, weights, means, precisions):
+        root = root_of_precision(precisions[None], "the precision (shared)")[0]
+        return Parameters(weights, means, inverse_gram(root), root)
+
+    def precisions(self, precisions_cholesky):
+        return precisions_cholesky @ precisions_cholesky.T
+
+    def variances(self, parameters):
+        inverse = np.linalg.inv(parameters.precisions_cholesky)
+        with np.errstate(over="ignore"):
+            variance = (inverse**2).sum(axis=0)
+        return np.repeat(variance[None, :], parameters.means.shape[0], axis=0)
+
+    def score_map(self, parameters, frame, n_threads):
+        root = parameters.precisions_cholesky / frame.scale[:, None]
+        mean = frame.to_frame(parameters.means)
+        log_det = np.log(np.diagonal(parameters.precisions_cholesky)).sum()
+        constant = constants(parameters.weights, log_det, mean.shape[1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            precision = root @ root.T
+            absolute = np.abs(precision)
+            linear = mean @ precision
+            reach = np.abs(mean) @ absolute
+            transposed = np.ascontiguousarray(root.T)
+            return ScoreMap(
+                terms=LINEAR,
+                coef=np.ascontiguousarray(linear),
+                offset=constant - 0.5 * (linear * mean).sum(axis=1),
+                bound=2.0 * reach,
+                bound_offset=(reach * np.abs(mean)).sum(axis=1),
+                root_shape=MATRIX,
+                root=transposed,
+                centre=parameters.means,
+                constant=constant,
+                root_is_shared=True,
+                project_whole_block=True,
+                common_root=transposed,
+                common_abs=absolute,
+            )
+
+    def second_about_origin(self, terms, scatter):
+        return np.triu(scatter) + np.triu(scatter, 1).T
+
+    def second_about_centres(self, second):
+        D = int(np.sqrt(second.size) + 0.5)
+        square = second.reshape(D, D)
+        return np.triu(square) + np.triu(square, 1).T
+
+    def estimate(self, statistics, reg_covar, n_threads):
+        safe, weights, means, offset = new_means(statistics)
+        scale = statistics.frame.scale
+        total = statistics.weight.sum()
+        between = (offset * statistics.weight[:, None]).T @ offset
+        covariance = (statistics.second - between) / (total if total > 0 else 1.0)
+        covariance /= scale[:, None]
+        covariance /= scale
+        covariance.flat[:: scale.size + 1] += reg_covar
+        roots = np.empty((1, *covariance.shape))
+        failed = np.zeros(1, dtype=np.intc)
+        _linalg.precision_roots(covariance[None], roots, failed, 1)
+        singular = failed[0] != 0 or Full().singular(covariance[None], roots, scale)[0]
+        return Estimate(
+            Parameters(weights, means, covariance, roots[0]),
+            starved(statistics),
+            np.full(weights.shape, singular),
+        )
+
+    def needs_centring(self, parameters, offset, frame):
+        """All components or none: their second moments are pooled."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            variance = np.diagonal(parameters.covariances) * frame.scale**2
+            root = (parameters.precisions_cholesky / frame.scale[:, None])[None]
+            furthest = (offset**2).max(axis=0)
+            worth = worth_centring(
+                absolute_quadratic(root, np.sqrt(variance + furthest)[None]),
+                absolute_quadratic(root, np.sqrt(variance)[None]),
+            )
+        return np.repeat(worth, offset.shape[0])
