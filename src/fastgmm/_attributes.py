@@ -86,9 +86,7 @@ def _checked_factors(factors: FloatArray, covariance_type: str) -> FloatArray:
     matrices = factors.reshape(-1, *factors.shape[-2:])
     diagonals = np.diagonal(matrices, axis1=1, axis2=2)
     odd = (diagonals <= 0).any(axis=1)
-    if matrices.shape[1] > 1:
-        below = np.tril_indices(matrices.shape[1], -1)
-        odd |= matrices[:, below[0], below[1]].any(axis=1)
+    odd |= np.tril(matrices, -1).any(axis=(1, 2))
     if not odd.any():
         return factors
     matrices = matrices.copy()

@@ -75,7 +75,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         n_threads: int,
         frame: Frame | None,
     ) -> Any:
-        """Make the parameters that one run starts from; `frame` is of the data, None where it is not known."""
+        """Make the parameters that one run starts from; `frame` is of the data, None where unknown."""
 
     @abstractmethod
     def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
@@ -186,8 +186,8 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         X = check_rows(candidate, X, reset=True, min_rows=2)
         data = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
         check_enough_rows(data.n_rows, data.n_positive, self.n_components)
-        given = self._check_start(data.n_features)
         last = self._last_fit(data.n_features)
+        given = self._check_start(data.n_features)
         n_threads = effective_n_threads(self.n_jobs)  # before BLAS is limited, which may change the answer
         request = f"a fit of {self.n_components} components to {data.n_rows} x {data.n_features} rows"
         remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
@@ -197,8 +197,9 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(candidate, name):
                 attributes[name] = getattr(candidate, name)
-        self.__dict__.pop("feature_names_in_", None)
         self.__dict__.update(attributes)
+        if "feature_names_in_" not in attributes:
+            self.__dict__.pop("feature_names_in_", None)
         self._warn_about(result)
         return X
 
@@ -248,7 +249,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
                     f"warm_start=True continues the last fit, which had {name} = {before[name]}; now "
                     f"{name} = {now}. Set warm_start=False to start afresh."
                 )
-        return parameters, self.lower_bound_
+        return parameters, float(getattr(self, "lower_bound_", -np.inf))
 
     def _warn_about(self, result: em.EMResult) -> None:
         above_fit = 5  # _warn_about, _fit, fit, its decorator, the caller

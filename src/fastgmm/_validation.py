@@ -210,7 +210,8 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> FloatArray | None:
                 f"sample_weight must be {what}, but it is {weights[place]} for row {place}. Rows that are "
                 "not to count have weight 0."
             )
-    total = weights.sum()
+    with np.errstate(over="ignore"):
+        total = weights.sum()
     if total == 0:
         raise ValueError(
             "Sample weights must contain at least one non-zero number: sample_weight is all zero."

@@ -47,10 +47,14 @@ def from_sklearn(cls: type[T], mixture: Any, params: dict[str, Any]) -> T:
             f"mixture must be a sklearn.mixture.GaussianMixture, got {type(mixture).__module__}."
             f"{type(mixture).__name__}."
         )
-    ours = cls(**{**mixture.get_params(deep=False), **params})
+    ours: Any = cls(**{**mixture.get_params(deep=False), **params})
     _copy_attributes(mixture, ours)
+    theirs = getattr(mixture, "covariances_", ours)
+    if getattr(theirs, "dtype", None) == np.float32 and mixture.covariance_type in ("full", "tied"):
+        # Fitted in float32, matrices are symmetric to few digits, which NumPy does not like to draw from.
+        ours.covariances_ = (ours.covariances_ + np.swapaxes(ours.covariances_, -1, -2)) / 2
     if hasattr(ours, "weights_"):
         # What only a fit of ours records: empty, so that a converted mixture can do all that a fitted one
         # can.
-        ours.__dict__.update(history_={}, n_repairs_=0)
+        ours.history_, ours.n_repairs_ = {}, 0
     return ours

@@ -134,14 +134,14 @@ def _to_json(value: Any) -> Any:
 
 def _random_state_to_json(random_state: Any) -> Any:
     if not isinstance(random_state, np.random.RandomState):
-        # The module numpy.random means its global state, which is what None means.
-        return None if random_state is np.random else _to_json(random_state)
-    name, *state = random_state.get_state(legacy=True)
-    if name != "MT19937":
+        return _to_json(random_state)
+    state = random_state.get_state(legacy=False)
+    if state["bit_generator"] != "MT19937":
         raise ValueError(
-            f"random_state must be an int, None or a RandomState of MT19937 to be saved, not {name}."
+            f"random_state must be an int, None or a RandomState of MT19937 to be saved, not of "
+            f"{state['bit_generator']}."
         )
-    return {"MT19937": _to_json(state)}
+    return _to_json([state["state"]["key"], state["state"]["pos"], state["has_gauss"], state["gauss"]])
 
 
 # ---- load
@@ -262,11 +262,15 @@ def _checked_header(cls: type[T], values: np.ndarray) -> dict[str, Any]:
 
 
 def _random_state_from_json(value: Any) -> Any:
-    if not isinstance(value, dict):
+    """An int or None as they are, a RandomState from its state."""
+    if not isinstance(value, list):
         return value
-    keys, position, has_gauss, cached = value["MT19937"]
+    keys, position, has_gauss, gauss = value
+    keys = np.array(keys, dtype=np.uint32)
+    is_state = keys.shape == (624,) and position in range(625) and has_gauss in (0, 1)
+    _refuse_unless(is_state and isinstance(gauss, float), "the state of its random_state is malformed")
     random_state = np.random.RandomState()
-    random_state.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    random_state.set_state(("MT19937", keys, position, has_gauss, gauss))
     return random_state
 
 

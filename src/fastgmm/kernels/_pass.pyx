@@ -35,10 +35,10 @@ from ._openmp cimport (
 )
 
 # A block's rows: a multiple of 96 (every instruction set's panel divides it), as many as keep its scratch within a
-# second-level cache. Few rows cost time in the sums over lanes at the end of a block, one per accumulator.
+# second-level cache, with room to spare. Few rows cost time in the sums over lanes at the end of a block, one per accumulator.
 cdef int LARGEST_BLOCK = 384
 cdef int SMALLEST_BLOCK = 96
-cdef ptrdiff_t BLOCK_BYTES = 640 * 1024
+cdef ptrdiff_t BLOCK_BYTES = 320 * 1024
 # A chunk's rows: enough that clearing and merging an accumulator (3 memory operations per number) vanishes beside the
 # flops spent on it (2 per row), few enough to balance threads and to notice Ctrl-C.
 cdef int64_t SMALLEST_CHUNK = 1024

@@ -9,41 +9,64 @@
  */
 #include "tiles_products.h"
 
-/* Packed rows, user units, structure of arrays: raw (D, panel) per panel.  Padding and rows of weight zero are put at
- * the origin of the frame where they are accumulated, so that whatever they hold cannot overflow: 0 * inf is no 0. */
-FG_INLINE void pack_as(const fg_job *job, int is_float32, const char *x, ptrdiff_t column_stride, const double *weight,
-                       int n_rows, int n_panels, double *restrict raw)
+/* Packed rows, user units, structure of arrays: raw (D, panel) per panel. */
+FG_INLINE void pack_as(int D, int is_float32, const char *x, ptrdiff_t row_stride, ptrdiff_t column_stride,
+                       int n_panels, double *restrict raw)
 {
-    const int D = job->n_features;
-    for (int q = 0; q < n_panels; q++) {
-        double *panel = raw + (ptrdiff_t)q * D * FG_PANEL;
-        for (int b = 0; b < FG_PANEL; b++) {
-            const int row = q * FG_PANEL + b;
-            if (row >= n_rows || weight[row] == 0.0) {
-                for (int i = 0; i < D; i++)
-                    panel[i * FG_PANEL + b] = job->shift[i];
-                continue;
+    for (int q = 0; q < n_panels; q++, x += FG_PANEL * row_stride) {
+        for (int v = 0; v < FG_VECTORS; v++) {
+            const char *rows = x + v * FG_LANES * row_stride;
+            double *to = raw + (ptrdiff_t)q * D * FG_PANEL + v * FG_LANES;
+            for (int i = 0; i < D; i++, rows += column_stride, to += FG_PANEL) {
+#define FG_AT(l) (is_float32 ? (double)*(const float *)(rows + (l) * row_stride) \
+                             : *(const double *)(rows + (l) * row_stride))
+                store(to, FG_EACH_LANE(FG_AT));
+#undef FG_AT
             }
-            const char *source = x + row * job->row_stride;
-            for (int i = 0; i < D; i++)
-                panel[i * FG_PANEL + b] = is_float32 ? (double)*(const float *)(source + i * column_stride)
-                                                     : *(const double *)(source + i * column_stride);
         }
     }
 }
 
+/* One row, or the origin of the frame in its place. */
+static void pack_row(const fg_job *job, const char *x, int row, int is_there, double *raw)
+{
+    const int D = job->n_features;
+    double *to = raw + (ptrdiff_t)(row / FG_PANEL) * D * FG_PANEL + row % FG_PANEL;
+    for (int i = 0; i < D; i++) {
+        const char *from = x + row * job->row_stride + i * job->column_stride;
+        to[(ptrdiff_t)i * FG_PANEL] = !is_there           ? job->shift[i]
+                                      : job->x_is_float32 ? (double)*(const float *)from
+                                                          : *(const double *)from;
+    }
+}
+
+/* Padding and rows of weight zero are put at the origin of the frame, so that whatever they hold cannot overflow in
+ * the sums: 0 * inf is not 0. */
 static void pack(const fg_job *job, const fg_scratch *s, int64_t first, int n_rows, int n_panels)
 {
+    const int D = job->n_features, n_full = n_rows / FG_PANEL;
     const char *x = job->x + first * job->row_stride;
-    const double *weight = s->row; /* 1 for every row where only outputs are wanted */
-    if (job->x_is_float32 && job->column_stride == sizeof(float))
-        pack_as(job, 1, x, sizeof(float), weight, n_rows, n_panels, s->raw);
-    else if (job->x_is_float32)
-        pack_as(job, 1, x, job->column_stride, weight, n_rows, n_panels, s->raw);
-    else if (job->column_stride == sizeof(double))
-        pack_as(job, 0, x, sizeof(double), weight, n_rows, n_panels, s->raw);
+    const int is_float32 = job->x_is_float32;
+    const ptrdiff_t item = is_float32 ? sizeof(float) : sizeof(double), column_stride = job->column_stride;
+    if (column_stride == item && !is_float32)
+        pack_as(D, 0, x, job->row_stride, sizeof(double), n_full, s->raw);
+    else if (column_stride == item)
+        pack_as(D, 1, x, job->row_stride, sizeof(float), n_full, s->raw);
     else
-        pack_as(job, 0, x, job->column_stride, weight, n_rows, n_panels, s->raw);
+        pack_as(D, is_float32, x, job->row_stride, column_stride, n_full, s->raw);
+    for (int row = n_full * FG_PANEL; row < n_panels * FG_PANEL; row++)
+        pack_row(job, x, row, row < n_rows, s->raw);
+    double *weight = s->row;
+    if (!job->row_weight) {
+        for (int b = 0; b < n_panels * FG_PANEL; b++)
+            weight[b] = b < n_rows ? 1.0 : 0.0;
+        return;
+    }
+    for (int b = 0; b < n_panels * FG_PANEL; b++) {
+        weight[b] = b < n_rows ? job->row_weight[first + b] : 0.0;
+        if (weight[b] == 0.0 && b < n_rows)
+            pack_row(job, x, b, 0, s->raw);
+    }
 }
 
 /* z into the first D rows of phi; reach_i = max |z_i|. */
@@ -283,8 +306,6 @@ static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, d
                     resp_stride = (ptrdiff_t)K * FG_PANEL;
     double *weight = s->row, *common = s->row + s->block_rows;
 
-    for (int b = 0; b < n_panels * FG_PANEL; b++)
-        weight[b] = b >= n_rows ? 0.0 : job->row_weight ? job->row_weight[first + b] : 1.0;
     pack(job, s, first, n_rows, n_panels);
     to_frame(job, s, n_panels, n_rows_phi);
     const int scored = job->source == FG_SCORES;
@@ -297,8 +318,9 @@ static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, d
     for (int q = 0; q < n_panels; q++) {
         const double *raw = s->raw + q * raw_stride, *phi = s->phi + q * phi_stride;
         double *resp = s->resp + q * resp_stride;
-        for (int b = 0; b < FG_PANEL; b++)
-            common[q * FG_PANEL + b] = 0.0;
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            store(common + q * FG_PANEL + v * FG_LANES, splat(0.0));
         if (!scored) {
             given_panel(job, first, q, n_rows, weight + q * FG_PANEL, resp);
             continue;
@@ -326,10 +348,10 @@ static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, d
     if (!job->accumulate)
         return;
 
-    double total = 0;
-    for (int b = 0; b < n_rows; b++)
-        total += weight[b];
-    acc[FG_WEIGHT] += total;
+    vec total = splat(0.0);
+    for (int b = 0; b < n_panels * FG_PANEL; b += FG_LANES)
+        total += load(weight + b);
+    acc[FG_WEIGHT] += sum_lanes(total);
     accumulate_weights(job, s, n_panels, acc + job->at_weight);
     if (job->accumulate_terms)
         dots(K, P, 0, n_panels, s->resp, resp_stride, s->phi, phi_stride, acc + job->at_terms, P);

@@ -50,6 +50,15 @@ FG_INLINE void store(double *p, vec a) { *(vec *)p = a; }
 FG_INLINE vec vabs(vec a) { return (vec)((ivec)a & INT64_MAX); }
 FG_INLINE vec where(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
 
+/* A vector from an expression per lane. Written out, because compilers turn the loop into scatters. */
+#if FG_LANES == 8
+#define FG_EACH_LANE(f) ((vec){f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)})
+#elif FG_LANES == 4
+#define FG_EACH_LANE(f) ((vec){f(0), f(1), f(2), f(3)})
+#else
+#define FG_EACH_LANE(f) ((vec){f(0), f(1)})
+#endif
+
 FG_INLINE double sum_lanes(vec a)
 {
     double s = 0;
