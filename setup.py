@@ -103,7 +103,8 @@ class BuildKernels(build_ext):
     def build_extensions(self):
         """Probe the compiler, translate Cython to C, compile the plain C objects, then build as usual."""
         # Every header is taken for a dependency of every object: there are few, and none must be forgotten.
-        depends = ["setup.py", *sorted(glob(f"{KERNELS}/*.h")), *sorted(glob(f"{KERNELS}/*.pxd"))]
+        included = sorted(name for ending in ("h", "pxd", "pxi") for name in glob(f"{KERNELS}/*.{ending}"))
+        depends = ["setup.py", *included]
         with self.vector_compiler():
             if not self.compiles(NEEDS_VECTORS):
                 raise CompileError(NO_COMPILER)

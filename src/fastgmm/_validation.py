@@ -17,7 +17,7 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-FloatArray = NDArray[np.float64]
+from ._typing import FloatArray as FloatArray
 
 FLOATS = [np.float64, np.float32]  # what is read without a copy; anything else becomes the first of them
 
@@ -66,15 +66,13 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
     """
     X = _on_host(X, "X")
     try:
-        rows = validate_data(estimator, X, reset=reset, dtype=FLOATS, ensure_min_samples=min_rows)
+        return validate_data(estimator, X, reset=reset, dtype=FLOATS, ensure_min_samples=min_rows)
     except (TypeError, ValueError) as error:
         message = _with_place(X, str(error))
         if message is None:
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(message) from error
-    # Fields of packed records lie at addresses that compiled code must not read doubles from.
-    return rows if rows.flags.aligned else rows.copy()
 
 
 def check_enough_rows(n_rows: int, n_positive: int, n_components: int) -> None:
@@ -218,6 +216,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> FloatArray | None:
         )
     if not np.isfinite(total):
         raise ValueError("The sum of sample_weight is not finite. Divide sample_weight by its largest entry.")
+    # Compiled code must not read numbers from odd addresses.
     return weights if weights.flags.aligned else weights.copy()
 
 

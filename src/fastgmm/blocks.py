@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._typing import FloatArray, RowArray
 from .frame import Frame, make_frame, power_of_two_near_inverse
 from .kernels._pass import Pass
 from .score_map import DIAGONAL, SCALAR, ScoreMap
 
 # Rows looked at for a first idea of where the data lie.
 SAMPLE_ROWS = 256
-# A first idea further off than this costs digits of the mean and the spread; then a second pass measures them again.
+# A first idea further off than this costs digits of the mean and the spread; then a second pass measures them
+# again.
 FAR_OFF = 1e3
 
 
@@ -25,7 +27,7 @@ class ArrayData:
         Non-negative; None means 1 for each row.
     """
 
-    def __init__(self, X, sample_weight=None):
+    def __init__(self, X: RowArray, sample_weight: FloatArray | None = None) -> None:
         if not (X.dtype.isnative and X.flags.aligned):
             X = np.require(X.astype(X.dtype.newbyteorder("=")), requirements="A")
         self.X = X
@@ -36,20 +38,21 @@ class ArrayData:
         self.total_weight = float(self.n_rows if sample_weight is None else sample_weight.sum())
         self.n_positive = int(self.n_rows if sample_weight is None else np.count_nonzero(sample_weight > 0))
 
-    def sample(self, n):
+    def sample(self, n: int) -> FloatArray:
         """About n rows of positive weight, evenly spaced; float64 (m, D), m >= 1."""
-        rows = np.arange(self.n_rows) if self.n_rows <= n else np.arange(n, dtype=np.int64) * self.n_rows // n
+        few = self.n_rows <= n
+        rows = np.arange(self.n_rows) if few else np.arange(n, dtype=np.int64) * self.n_rows // n
         if self.sample_weight is not None:
             rows = rows[self.sample_weight[rows] > 0]
             if rows.size == 0:
                 rows = np.flatnonzero(self.sample_weight > 0)[:1]
         return np.asarray(self.X[rows], dtype=np.float64)
 
-    def frame(self, n_threads, common_scale=False):
+    def frame(self, n_threads: int, common_scale: bool = False) -> Frame:
         """Frame of the data: weighted mean and standard deviation per feature.
 
-        Read off a sample first, then measured exactly in the frame that the sample gives, so that neither a far
-        origin nor an extreme unit costs digits.
+        Read off a sample first, then measured exactly in the frame that the sample gives, so that neither a
+        far origin nor an extreme unit costs digits.
         """
         rows = self.sample(SAMPLE_ROWS)
         origin = rows[0]
@@ -58,7 +61,8 @@ class ArrayData:
         guess = Frame(np.ascontiguousarray(origin), power_of_two_near_inverse(largest))
         mean, spread = self._moments(guess, n_threads)
         if not (np.isfinite(mean).all() and np.isfinite(spread).all()):
-            low, high = self.X.min(axis=0).astype(np.float64), self.X.max(axis=0).astype(np.float64)
+            low = self.X.min(axis=0).astype(np.float64)
+            high = self.X.max(axis=0).astype(np.float64)
             guess = Frame(low / 2 + high / 2, power_of_two_near_inverse(high / 2 - low / 2))
             mean, spread = self._moments(guess, n_threads)
         elif (np.hypot(mean, spread) > FAR_OFF).any():
@@ -67,7 +71,7 @@ class ArrayData:
             mean, spread = self._moments(guess, n_threads)
         return make_frame(guess.shift + mean / guess.scale, spread / guess.scale, common_scale)
 
-    def _moments(self, frame, n_threads):
+    def _moments(self, frame: Frame, n_threads: int) -> tuple[FloatArray, FloatArray]:
         """Weighted mean and standard deviation per feature, in the frame."""
         D = self.n_features
         one_component = ScoreMap(

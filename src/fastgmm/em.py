@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
+from ._typing import BoolArray, FloatArray, LabelArray
 from .blocks import ArrayData
 from .frame import Frame
 from .parameters import Parameters
-from .passes import accumulate, fingerprint
+from .passes import accumulate
 from .repair import keep_weightless, repair
 from .statistics import Statistics
 from .structures import Estimate, Structure
@@ -32,8 +34,8 @@ class EMOptions:
 class EMResult:
     """Where the loop ended and how it got there.
 
-    lower_bound and lower_bounds are mean log-likelihoods per unit of weight of the parameters *before* each M-step,
-    as scikit-learn counts them; parameters are those after the last one.
+    lower_bound and lower_bounds are mean log-likelihoods per unit of weight of the parameters *before* each
+    M-step, as scikit-learn counts them; parameters are those after the last one.
     """
 
     parameters: Parameters
@@ -41,7 +43,7 @@ class EMResult:
     n_iter: int = 0
     lower_bound: float = -np.inf
     lower_bounds: list[float] = field(default_factory=list)
-    history: dict[str, list] = field(default_factory=dict)
+    history: dict[str, list[Any]] = field(default_factory=dict)
     n_repairs: int = 0
     repaired: tuple[int, ...] = ()
 
@@ -60,18 +62,18 @@ HISTORY = (
 class Maximiser:
     """M-steps with all that can go wrong: moments lost to cancellation, degenerate components.
 
-    One per run: it counts reseeds, remembers the scatter that tied covariances share, and which components are to
-    be accumulated about their own means.
+    One per run: it counts reseeds, remembers the scatter that tied covariances share, and which components
+    are to be accumulated about their own means.
     """
 
-    def __init__(self, data: ArrayData, structure: Structure, frame: Frame, options: EMOptions):
+    def __init__(self, data: ArrayData, structure: Structure, frame: Frame, options: EMOptions) -> None:
         self.data, self.structure, self.frame, self.options = data, structure, frame, options
-        self.shared_second: np.ndarray | None = None
-        self.n_reseeds: np.ndarray | None = None
+        self.shared_second: FloatArray | None = None
+        self.n_reseeds: LabelArray | None = None
         self.repaired: set[int] = set()
         self.n_repairs = 0
 
-    def centred(self, parameters: Parameters) -> np.ndarray:
+    def centred(self, parameters: Parameters) -> BoolArray:
         """Components to accumulate about their means: about the origin they would lose digits."""
         K = parameters.weights.size
         if self.structure.always_project(self.data.n_features) or kernel_choice() == "centred":
@@ -79,7 +81,9 @@ class Maximiser:
         offset = self.frame.to_frame(parameters.means)
         return self.structure.needs_centring(parameters, offset, self.frame)
 
-    def collect(self, n_components: int, centres, centred, **source) -> Statistics:
+    def collect(
+        self, n_components: int, centres: FloatArray, centred: BoolArray, **source: Any
+    ) -> Statistics:
         """One pass over the data."""
         share = self.structure.pooled and not centred.any()
         statistics = accumulate(
@@ -98,12 +102,15 @@ class Maximiser:
         return statistics
 
     def maximise(
-        self, statistics: Statistics, previous: Parameters | None, look_again: Callable[..., Statistics]
+        self,
+        statistics: Statistics,
+        previous: Parameters | None,
+        look_again: Callable[[FloatArray, BoolArray], Statistics],
     ) -> tuple[Parameters, int, int]:
         """Parameters from statistics; numbers of second looks and repairs it took.
 
-        look_again(centres, centred) runs the pass once more under the same responsibilities, with the moments of
-        some components about new centres.
+        look_again(centres, centred) runs the pass once more under the same responsibilities, with the moments
+        of some components about new centres.
         """
         looks = 0
         estimate = self._estimate(statistics, previous)
@@ -131,7 +138,7 @@ class Maximiser:
             estimate = self.structure.estimate(statistics, self.options.reg_covar, self.options.n_threads)
         return estimate if previous is None else keep_weightless(estimate, previous, self.structure)
 
-    def _doubtful(self, estimate: Estimate, statistics: Statistics) -> np.ndarray:
+    def _doubtful(self, estimate: Estimate, statistics: Statistics) -> BoolArray:
         """Components whose moments lost too many digits where they were taken: centring them would help."""
         parameters = estimate.parameters
         offset = (parameters.means - statistics.reference) * self.frame.scale
@@ -179,13 +186,13 @@ def run(
     for iteration in range(1, options.max_iter + 1):
         began = perf_counter()
         score_map = structure.score_map(parameters, frame, options.n_threads)
-        source = {"score_map": score_map, "made_under": fingerprint(parameters)}
+        source = {"score_map": score_map}
         centred = maximiser.centred(parameters)
         ready = perf_counter()
         statistics = maximiser.collect(n_components, parameters.means, centred, **source)
         passed = perf_counter()
 
-        def look_again(centres, about, source=source):
+        def look_again(centres: FloatArray, about: BoolArray, source: dict[str, Any] = source) -> Statistics:
             return maximiser.collect(n_components, centres, about, **source)
 
         parameters, looks, n_bad = maximiser.maximise(statistics, parameters, look_again)

@@ -1,7 +1,7 @@
 """The frame: coordinates z = (x - shift) * scale in which scores are expanded in features.
 
-The scale is a power of two, so that scaling is exact: values in the frame differ from the user's by the rounding of
-one subtraction and by nothing else.
+The scale is a power of two, so that scaling is exact: values in the frame differ from the user's by the
+rounding of one subtraction and by nothing else.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from ._typing import FloatArray
 
 # Powers of two beyond this could overflow once they are squared and summed.
 LARGEST_EXPONENT = 500
@@ -18,15 +21,15 @@ LARGEST_EXPONENT = 500
 class Frame:
     """shift (D,) in the user's units and scale (D,), powers of two."""
 
-    shift: np.ndarray
-    scale: np.ndarray
+    shift: FloatArray
+    scale: FloatArray
 
-    def to_frame(self, points):
+    def to_frame(self, points: FloatArray) -> FloatArray:
         """Points (..., D) of the user's units in the frame."""
         return (points - self.shift) * self.scale
 
 
-def power_of_two_near_inverse(spread):
+def power_of_two_near_inverse(spread: ArrayLike) -> FloatArray:
     """For each spread the power of two nearest below its reciprocal; 1 for 0 and for what is not finite."""
     spread = np.asarray(spread, dtype=np.float64)
     usable = np.isfinite(spread) & (spread > 0)
@@ -34,11 +37,11 @@ def power_of_two_near_inverse(spread):
     return np.ldexp(1.0, np.clip(-exponent, -LARGEST_EXPONENT, LARGEST_EXPONENT))
 
 
-def make_frame(mean, spread, common_scale):
+def make_frame(mean: ArrayLike, spread: ArrayLike, common_scale: bool) -> Frame:
     """Frame of a centre and a spread per feature.
 
-    With `common_scale` (spherical covariances) all features share one scale: a scale per feature would fit another
-    model.
+    With `common_scale` (spherical covariances) all features share one scale: a scale per feature would fit
+    another model.
     """
     mean = np.ascontiguousarray(mean, dtype=np.float64)
     spread = np.asarray(spread, dtype=np.float64)
@@ -48,7 +51,9 @@ def make_frame(mean, spread, common_scale):
     return Frame(mean, np.ascontiguousarray(power_of_two_near_inverse(spread)))
 
 
-def frame_of_parameters(weights, means, variances, common_scale):
+def frame_of_parameters(
+    weights: FloatArray, means: FloatArray, variances: FloatArray, common_scale: bool
+) -> Frame:
     """Frame of a mixture: its mean and its standard deviation per feature, without data.
 
     Parameters
@@ -59,7 +64,8 @@ def frame_of_parameters(weights, means, variances, common_scale):
     common_scale : bool
     """
     total = weights.sum()
-    share = weights / total if total > 0 and np.isfinite(total) else np.full(weights.shape, 1.0 / weights.size)
+    usable = total > 0 and np.isfinite(total)
+    share = weights / total if usable else np.full(weights.shape, 1.0 / weights.size)
     # about the heaviest component's mean, so that a far origin costs no digits and overflow is postponed
     origin = means[np.argmax(share)]
     mean = origin + share @ (means - origin)

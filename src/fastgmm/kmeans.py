@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._typing import FloatArray, IndexArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._pass import Pass
@@ -18,11 +19,13 @@ LLOYD_STEPS = 30
 LLOYD_TOLERANCE = 1e-3
 
 
-def nearest_centre_map(centres, units, frame: Frame, terms: int, n_terms: int) -> ScoreMap:
+def nearest_centre_map(
+    centres: FloatArray, units: FloatArray, frame: Frame, terms: int, n_terms: int
+) -> ScoreMap:
     """Score map whose best component is the centre nearest in the given units.
 
-    -|t (x - c)|^2 / 2 without its part common to all centres, on the features of a structure, of which it uses the
-    linear ones; with terms = NO_TERMS as projected scores.
+    -|t (x - c)|^2 / 2 without its part common to all centres, on the features of a structure, of which it
+    uses the linear ones; with terms = NO_TERMS as projected scores.
     """
     ratio = units / frame.scale
     if terms == NO_TERMS:
@@ -40,7 +43,9 @@ def nearest_centre_map(centres, units, frame: Frame, terms: int, n_terms: int) -
     )  # fmt: skip
 
 
-def plus_plus(rows, weight, n_clusters, random_state):
+def plus_plus(
+    rows: FloatArray, weight: FloatArray, n_clusters: int, random_state: np.random.RandomState
+) -> IndexArray:
     """Greedy k-means++ (Arthur and Vassilvitskii 2007): the best of 2 + log K draws at each step.
 
     rows (m, D) are in the units distances are measured in; weight (m,). Returns indices of the centres (K,).
@@ -52,7 +57,7 @@ def plus_plus(rows, weight, n_clusters, random_state):
     chosen[0] = min(np.searchsorted(cumulative, draw, side="right"), rows.shape[0] - 1)
     norm = np.einsum("ij,ij->i", rows, rows)
 
-    def squared_distances(index):
+    def squared_distances(index: IndexArray) -> FloatArray:
         distance = rows @ rows[index].T
         distance *= -2.0
         distance += norm[:, None]
@@ -75,7 +80,7 @@ def plus_plus(rows, weight, n_clusters, random_state):
     return chosen
 
 
-def lloyd(data: ArrayData, centres, frame: Frame, n_threads: int):
+def lloyd(data: ArrayData, centres: FloatArray, frame: Frame, n_threads: int) -> FloatArray:
     """Lloyd's iterations from given centres (user units), distances in the units of the frame.
 
     Empty clusters keep their centre. Returns the centres.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
+from ._typing import BoolArray, FloatArray, LabelArray, RowArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._pass import Pass
@@ -22,7 +24,7 @@ def fingerprint(parameters: Parameters) -> bytes:
     """Digest of the parameters; statistics made under different ones do not add up."""
     digest = hashlib.blake2b(digest_size=16)
     for array in (parameters.weights, parameters.means, parameters.precisions_cholesky):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.digest()
 
 
@@ -34,11 +36,11 @@ def accumulate(
     n_threads: int,
     *,
     score_map: ScoreMap | None = None,
-    responsibilities: np.ndarray | None = None,
-    labels: np.ndarray | None = None,
-    centres: np.ndarray | None = None,
-    centred: np.ndarray | None = None,
-    second: np.ndarray | None = None,
+    responsibilities: FloatArray | None = None,
+    labels: LabelArray | None = None,
+    centres: FloatArray | None = None,
+    centred: BoolArray | None = None,
+    second: FloatArray | None = None,
     hard: bool = False,
     entropy: bool = False,
     made_under: bytes = b"",
@@ -48,8 +50,8 @@ def accumulate(
     Parameters
     ----------
     centres : (K, D) and centred : (K,) bool
-        Components whose moments are taken about these points (user units) by the projected kernel; the others'
-        are taken about the origin of the frame from the shared features.
+        Components whose moments are taken about these points (user units) by the projected kernel; the
+        others' are taken about the origin of the frame from the shared features.
     second : (D, D), optional
         Tied: the total scatter about the origin of the frame, if it is known already.
     """
@@ -69,8 +71,9 @@ def accumulate(
     elif responsibilities is not None:
         sweep.give_responsibilities(responsibilities)
     else:
+        assert labels is not None
         sweep.give_labels(labels)
-    # a score map that projects everything brings no features: they are built for accumulation alone, if at all
+    # a score map that projects everything has no features: they are built for accumulation alone, if at all
     n_terms = structure.n_terms(data.n_features)
     needs_terms = from_features or (score_map is not None and not score_map.always_project)
     sweep.accumulate(
@@ -91,13 +94,17 @@ def accumulate(
         first[:] = sums["terms"][:, : data.n_features]
         second = structure.second_about_origin(sums["terms"], sums["scatter"] if want_scatter else second)
     if n_centred:
+        assert centred is not None
+        assert centres is not None
         moments = structure.second_about_centres(sums["second"])
         reference[centred] = centres[centred]
         first[centred] = sums["first"]
         if n_centred == n_components:
             second = moments
         else:
+            assert second is not None
             second[centred] = moments
+    assert second is not None
     head = sums["head"]
     return Statistics(
         structure=structure.name,
@@ -117,7 +124,16 @@ def accumulate(
     )
 
 
-def score_rows(X, frame: Frame, score_map: ScoreMap, n_components: int, n_threads: int, *, hard=False, **outputs):
+def score_rows(
+    X: RowArray,
+    frame: Frame,
+    score_map: ScoreMap,
+    n_components: int,
+    n_threads: int,
+    *,
+    hard: bool = False,
+    **outputs: Any,
+) -> FloatArray:
     """One pass that writes row outputs (Pass.write); returns the head of its sums."""
     sweep = Pass(X, None, frame, n_components)
     sweep.score(score_map, hard)

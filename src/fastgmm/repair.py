@@ -1,13 +1,15 @@
 """What happens to components that cannot be used: they are given something to do, or a floor to stand on.
 
-A component is touched only when its covariance has no Cholesky factor even after its moments were taken about its
-own mean, or when it has lost its rows (structures/base.py). Everything scikit-learn survives is left alone.
+A component is touched only when its covariance has no Cholesky factor even after its moments were taken about
+its own mean, or when it has lost its rows (structures/base.py). Everything that scikit-learn survives is left
+alone.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ._typing import FloatArray, LabelArray
 from .exceptions import DegenerateComponentError
 from .frame import Frame
 from .parameters import Parameters
@@ -38,20 +40,23 @@ def repair(
     structure: Structure,
     frame: Frame,
     how: str,
-    n_reseeds: np.ndarray,
+    n_reseeds: LabelArray,
     previous: Parameters | None,
 ) -> Parameters:
     """Parameters with every degenerate component replaced ("reseed") or floored ("floor").
 
-    Reseeding splits the heaviest healthy component along its longest axis, half a standard deviation either way;
-    n_reseeds (K,) counts how often each component was reseeded, and is updated.
+    Reseeding splits the heaviest healthy component along its longest axis, half a standard deviation either
+    way; n_reseeds (K,) counts how often each component was reseeded, and is updated.
     """
     bad = estimate.degenerate
     if how == "raise":
-        kind = "lost all its rows" if estimate.starved[bad].all() else "has a singular covariance"
+        what = ", ".join(
+            f"{k} ({'no rows left' if estimate.starved[k] else 'singular covariance'})"
+            for k in np.flatnonzero(bad)
+        )
         raise DegenerateComponentError(
-            f"component(s) {', '.join(map(str, np.flatnonzero(bad)))} degenerated: each {kind}; increase reg_covar, "
-            'lower n_components, or choose repair="reseed" or repair="floor"'
+            f"component(s) {what} degenerated; increase reg_covar, lower n_components, or choose "
+            'repair="reseed" or repair="floor"'
         )
     new = estimate.parameters
     weights, means = new.weights.copy(), new.means.copy()
@@ -85,7 +90,7 @@ def repair(
 
 
 def split(parameters: Parameters, structure: Structure, donor: int, target: int) -> Parameters:
-    """Give `target` half of `donor`: same covariance, means half a standard deviation apart to either side."""
+    """Give `target` half of `donor`: same covariance, means half a standard deviation to either side."""
     weights, means, covariances, roots = (a.copy() for a in parameters)
     share = weights[donor] / 2
     weights[target] = weights[donor] = share
@@ -100,7 +105,7 @@ def split(parameters: Parameters, structure: Structure, donor: int, target: int)
     return Parameters(weights / total, means, covariances, roots)
 
 
-def longest_axis(parameters: Parameters, structure: Structure, k: int) -> np.ndarray:
+def longest_axis(parameters: Parameters, structure: Structure, k: int) -> FloatArray:
     """Standard deviation times direction of the longest axis of a component, (D,)."""
     D = parameters.means.shape[1]
     covariance = parameters.covariances if structure.pooled else parameters.covariances[k]
@@ -116,8 +121,8 @@ def longest_axis(parameters: Parameters, structure: Structure, k: int) -> np.nda
     return axis
 
 
-def floored(covariances, structure: Structure, frame: Frame):
-    """Covariances with every eigenvalue (frame units) raised to FLOOR at least; what is not finite becomes FLOOR."""
+def floored(covariances: FloatArray, structure: Structure, frame: Frame) -> FloatArray:
+    """Covariances with variances of at least FLOOR of the data's, correlations of a condition within 1 / FLOOR."""
     scale2 = frame.scale**2
     if structure.name == "spherical":
         value = covariances * scale2[0]
@@ -125,19 +130,22 @@ def floored(covariances, structure: Structure, frame: Frame):
     if structure.name == "diag":
         value = covariances * scale2
         return np.maximum(np.where(np.isfinite(value), value, 0.0), FLOOR) / scale2
+    # In units of its own standard deviations, none below the floor, a covariance cannot overflow.
     out = np.empty(covariances.shape)
     for k, covariance in enumerate(covariances):
-        matrix = covariance * frame.scale[:, None] * frame.scale
-        matrix = np.where(np.isfinite(matrix), matrix, 0.0)
-        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-        # relative to the largest eigenvalue too, or the factorisation would fail again by rounding
-        lowest = max(FLOOR, 1e-12 * float(values[-1]))
-        raised = (vectors * np.maximum(values, lowest)) @ vectors.T
-        out[k] = (raised + raised.T) / 2 / frame.scale[:, None] / frame.scale
+        variance = np.diagonal(covariance)
+        usable = np.isfinite(variance) & (variance > 0)
+        spread = np.maximum(np.sqrt(np.where(usable, variance, 0.0)), np.sqrt(FLOOR) / frame.scale)
+        correlation = covariance / spread[:, None] / spread
+        correlation = np.where(np.isfinite(correlation), correlation, 0.0)
+        np.fill_diagonal(correlation, 1.0)
+        values, vectors = np.linalg.eigh((correlation + correlation.T) / 2)
+        raised = (vectors * np.maximum(values, FLOOR * values[-1])) @ vectors.T
+        out[k] = (raised + raised.T) / 2 * spread[:, None] * spread
     return out
 
 
-def _of_variances(variances, structure: Structure):
+def _of_variances(variances: FloatArray, structure: Structure) -> FloatArray:
     """Covariances in the structure's shape with these variances (m, D)."""
     if structure.name == "spherical":
         return variances.mean(axis=1)

@@ -5,15 +5,17 @@ Frames come from the parameters, so mixtures that were loaded or made by hand ne
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._typing import FloatArray, LabelArray, RowArray
 from .blocks import ArrayData
-from .frame import frame_of_parameters
+from .frame import Frame, frame_of_parameters
 from .kernels._pass import Pass
 from .parameters import Parameters
 from .passes import LOG_LIKELIHOOD, LOG_MAX, score_rows
+from .score_map import ScoreMap
 from .structures import Structure
 
 
@@ -25,41 +27,43 @@ class RowSummary(NamedTuple):
     total_weight: float
 
 
-def _prepare(structure: Structure, parameters: Parameters, n_threads: int):
+def _prepare(structure: Structure, parameters: Parameters, n_threads: int) -> tuple[Frame, ScoreMap]:
     with np.errstate(over="ignore", invalid="ignore"):
         variances = structure.variances(parameters)
     frame = frame_of_parameters(parameters.weights, parameters.means, variances, structure.common_scale)
     return frame, structure.score_map(parameters, frame, n_threads)
 
 
-def _write(X, structure, parameters, n_threads, **outputs):
+def _write(X: RowArray, structure: Structure, parameters: Parameters, n_threads: int, **outputs: Any) -> None:
     frame, score_map = _prepare(structure, parameters, n_threads)
     X = ArrayData(X).X
     score_rows(X, frame, score_map, parameters.weights.size, n_threads, **outputs)
 
 
-def log_density(X, structure: Structure, parameters: Parameters, n_threads: int) -> np.ndarray:
+def log_density(X: RowArray, structure: Structure, parameters: Parameters, n_threads: int) -> FloatArray:
     """log p(x_n), (N,)."""
     out = np.empty(X.shape[0])
     _write(X, structure, parameters, n_threads, log_density=out)
     return out
 
 
-def responsibilities(X, structure: Structure, parameters: Parameters, n_threads: int) -> np.ndarray:
+def responsibilities(X: RowArray, structure: Structure, parameters: Parameters, n_threads: int) -> FloatArray:
     """p(component k | x_n), (N, K)."""
     out = np.empty((X.shape[0], parameters.weights.size))
     _write(X, structure, parameters, n_threads, responsibilities=out)
     return out
 
 
-def labels(X, structure: Structure, parameters: Parameters, n_threads: int) -> np.ndarray:
+def labels(X: RowArray, structure: Structure, parameters: Parameters, n_threads: int) -> LabelArray:
     """The most likely component of each row, (N,) int64; the first of equals."""
     out = np.empty(X.shape[0], dtype=np.int64)
     _write(X, structure, parameters, n_threads, labels=out, hard=True)
     return out
 
 
-def log_prob_components(X, structure: Structure, parameters: Parameters, n_threads: int) -> np.ndarray:
+def log_prob_components(
+    X: RowArray, structure: Structure, parameters: Parameters, n_threads: int
+) -> FloatArray:
     """log N(x_n | mean_k, covariance_k), (N, K), without the weights."""
     out = np.empty((X.shape[0], parameters.weights.size))
     unweighted = parameters._replace(weights=np.ones(parameters.weights.shape))

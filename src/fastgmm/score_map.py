@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._typing import FloatArray
+
 # Terms of the feature vector and shapes of roots: the numbers of kernels/job.h.
 NO_TERMS, LINEAR, SPHERICAL, DIAGONAL, FULL = 0, 1, 2, 3, 4
 SCALAR, VECTOR, MATRIX = 0, 1, 2
 
 EPSILON = float(np.finfo(np.float64).eps)
-# A score's error is about EPSILON times the sum of the absolute values of its terms. Beyond this sum the expansion
-# in features would err by more than 1e-9, and the projected kernel takes over.
+# A score's error is about EPSILON times the sum of the absolute values of its terms. Beyond this sum the
+# expansion in features would err by more than 1e-9, and the projected kernel takes over.
 LARGEST_ERROR = 1e-9
 LIMIT = LARGEST_ERROR / EPSILON
 
@@ -24,22 +26,23 @@ class ScoreMap:
     """Scores s_k(x) = log weight_k + log N(x | mean_k, covariance_k), in two forms.
 
     Expanded, in the frame: offset_k + sum_p coef_kp phi_p(z) [- |common_root z|^2 / 2], with
-    bound_offset_k + sum_p bound_kp phi_p(|z|) [+ |z|' common_abs |z|] no less than the sum of the absolute values of
-    all terms that were added up on the way. Projected: constant_k - |root_k ((x - centre_k) * scale)|^2 / 2.
+    bound_offset_k + sum_p bound_kp phi_p(|z|) [+ |z|' common_abs |z|] no less than the sum of the absolute
+    values of all terms that were added up on the way. Projected:
+    constant_k - |root_k ((x - centre_k) * scale)|^2 / 2.
     """
 
     terms: int
-    coef: np.ndarray | None
-    offset: np.ndarray | None
-    bound: np.ndarray | None
-    bound_offset: np.ndarray | None
+    coef: FloatArray | None
+    offset: FloatArray | None
+    bound: FloatArray | None
+    bound_offset: FloatArray | None
     root_shape: int
-    root: np.ndarray | None
-    centre: np.ndarray | None
-    constant: np.ndarray | None
+    root: FloatArray | None
+    centre: FloatArray | None
+    constant: FloatArray | None
     root_is_shared: bool = False
     always_project: bool = False
     project_whole_block: bool = False
-    common_root: np.ndarray | None = None
-    common_abs: np.ndarray | None = None
+    common_root: FloatArray | None = None
+    common_abs: FloatArray | None = None
     limit: float = LIMIT

@@ -5,10 +5,14 @@ Every start is an M-step from responsibilities, made by the same pass that EM ma
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
 
 from . import em
+from ._typing import BoolArray, FloatArray, IndexArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kmeans import lloyd, nearest_centre_map, plus_plus
@@ -33,9 +37,9 @@ def initial_parameters(
     init_params: str,
     reg_covar: float,
     random_state: np.random.RandomState,
-    weights: np.ndarray | None = None,
-    means: np.ndarray | None = None,
-    precisions: np.ndarray | None = None,
+    weights: FloatArray | None = None,
+    means: FloatArray | None = None,
+    precisions: FloatArray | None = None,
     n_threads: int = 1,
     frame: Frame | None = None,
 ) -> Parameters:
@@ -51,7 +55,7 @@ def initial_parameters(
     options = em.EMOptions(reg_covar=reg_covar, n_threads=n_threads)
     start = _Start(data, structure, frame, n_components, options)
     if means is not None:
-        parameters = start.from_centres(means, _units(data, structure, frame, n_threads))
+        parameters = start.from_centres(means, _units(data, structure, frame))
     elif init_params == "kmeans":
         parameters = _kmeans_start(start, random_state)
     elif init_params == "k-means++":
@@ -76,11 +80,20 @@ def initial_parameters(
 class _Start:
     """M-steps from hard or random responsibilities on one data set."""
 
-    def __init__(self, data, structure, frame, n_components, options):
+    def __init__(
+        self,
+        data: ArrayData,
+        structure: Structure,
+        frame: Frame,
+        n_components: int,
+        options: em.EMOptions,
+    ) -> None:
         self.data, self.structure, self.frame = data, structure, frame
         self.n_components, self.options = n_components, options
 
-    def _maximise(self, collect, centres):
+    def _maximise(
+        self, collect: Callable[[FloatArray, BoolArray], Statistics], centres: FloatArray
+    ) -> Parameters:
         """M-step; `collect(centres, centred)` makes statistics."""
         maximiser = em.Maximiser(self.data, self.structure, self.frame, self.options)
         centred = np.zeros(self.n_components, dtype=bool)
@@ -89,47 +102,50 @@ class _Start:
         statistics = collect(centres, centred)
         return maximiser.maximise(statistics, None, collect)[0]
 
-    def _accumulate(self, data, centres, centred, **source):
+    def _accumulate(
+        self, data: ArrayData, centres: FloatArray, centred: BoolArray, **source: Any
+    ) -> Statistics:
         return accumulate(
             data, self.structure, self.frame, self.n_components, self.options.n_threads,
             centres=centres, centred=centred, **source,
         )  # fmt: skip
 
-    def from_centres(self, centres, units) -> Parameters:
+    def from_centres(self, centres: FloatArray, units: FloatArray) -> Parameters:
         """From the rows nearest to each centre."""
         D = self.data.n_features
         projects = self.structure.always_project(D)
         terms = NO_TERMS if projects else self.structure.terms
         score_map = nearest_centre_map(centres, units, self.frame, terms, self.structure.n_terms(D))
 
-        def collect(centres, centred):
+        def collect(centres: FloatArray, centred: BoolArray) -> Statistics:
             return self._accumulate(self.data, centres, centred, score_map=score_map, hard=True)
 
         return self._maximise(collect, centres)
 
-    def from_rows(self, index) -> Parameters:
+    def from_rows(self, index: IndexArray) -> Parameters:
         """Each component from one row: its mean, covariance reg_covar alone (scikit-learn's choice).
 
-        Tied: likewise; scikit-learn subtracts K rows from the scatter of all N there, which depends on the origin.
+        Tied: likewise; scikit-learn subtracts K rows from the scatter of all N there, which depends on the
+        origin.
         """
         rows = ArrayData(np.asarray(self.data.X[index], dtype=np.float64))
         labels = np.arange(self.n_components, dtype=np.int64)
         frame = self.frame
 
-        def collect(centres, centred):
+        def collect(centres: FloatArray, centred: BoolArray) -> Statistics:
             return self._accumulate(rows, centres, centred, labels=labels)
 
         maximiser = em.Maximiser(rows, self.structure, frame, self.options)
         everything = np.ones(self.n_components, dtype=bool)
         return maximiser.maximise(collect(rows.X, everything), None, collect)[0]
 
-    def from_random(self, random_state) -> Parameters:
+    def from_random(self, random_state: np.random.RandomState) -> Parameters:
         """From responsibilities uniform(0, 1), normalised: scikit-learn's draws, block by block."""
         state = random_state.get_state()
         K, data = self.n_components, self.data
         block = max(1, NUMBERS_PER_BLOCK // K)
 
-        def collect(centres, centred):
+        def collect(centres: FloatArray, centred: BoolArray) -> Statistics:
             random_state.set_state(state)  # a second look needs the same draws again
             total: Statistics | None = None
             for first in range(0, data.n_rows, block):
@@ -141,16 +157,17 @@ class _Start:
                     ArrayData(data.X[part], weight), centres, centred, responsibilities=drawn
                 )
                 total = statistics if total is None else total + statistics
+            assert total is not None
             return total
 
         return self._maximise(collect, np.repeat(self.frame.shift[None], K, axis=0))
 
 
-def _kmeans_start(start: _Start, random_state) -> Parameters:
+def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Parameters:
     """k-means on a sub-sample, in raw units and in units of each feature's spread; the better of the two.
 
-    Which units seed better depends on the data, so both are followed by an EM step on the sub-sample and the higher
-    likelihood wins. Spherical covariances are raw by nature.
+    Which units seed better depends on the data, so both are followed by an EM step on the sub-sample and the
+    higher likelihood wins. Spherical covariances are raw by nature.
     """
     data, structure, n_components = start.data, start.structure, start.n_components
     n_threads = start.options.n_threads
@@ -158,9 +175,10 @@ def _kmeans_start(start: _Start, random_state) -> Parameters:
     spread = sample.frame(n_threads)
     raw = Frame(spread.shift, np.full(data.n_features, spread.scale.min()))
     frames = [raw] if structure.common_scale or data.n_features == 1 else [raw, _scaled(sample, spread)]
-    best, best_bound = None, -np.inf
+    best: tuple[FloatArray, FloatArray] | None = None
+    best_bound = -np.inf
     for frame in frames:
-        rows = sample.X * frame.scale - frame.shift * frame.scale
+        rows = frame.to_frame(np.asarray(sample.X, dtype=np.float64))
         weight = np.ones(sample.n_rows) if sample.sample_weight is None else sample.sample_weight
         index = plus_plus(rows, weight, n_components, random_state)
         centres = lloyd(sample, np.asarray(sample.X[index], dtype=np.float64), frame, n_threads)
@@ -173,11 +191,12 @@ def _kmeans_start(start: _Start, random_state) -> Parameters:
         bound = em.run(sample, structure, parameters, options, frame=start.frame).lower_bound
         if best is None or bound > best_bound:
             best, best_bound = (centres, frame.scale), bound
+    assert best is not None
     return start.from_centres(*best)
 
 
 def _scaled(sample: ArrayData, spread: Frame) -> Frame:
-    """Frame whose unit is each feature's standard deviation, exactly (a Frame's usual powers of two are not)."""
+    """Frame whose unit is each feature's standard deviation itself, not the power of two near it."""
     rows = spread.to_frame(np.asarray(sample.X, dtype=np.float64))
     weight = sample.sample_weight
     mean = np.average(rows, axis=0, weights=weight)
@@ -186,21 +205,29 @@ def _scaled(sample: ArrayData, spread: Frame) -> Frame:
     return Frame(spread.shift, np.ascontiguousarray(spread.scale / deviation))
 
 
-def _units(data, structure, frame, n_threads):
+def _units(data: ArrayData, structure: Structure, frame: Frame) -> FloatArray:
     """Units in which rows are nearest to given means."""
     return np.full(data.n_features, frame.scale.min()) if structure.common_scale else frame.scale
 
 
-def _sub_sample(data: ArrayData, n_components: int, random_state) -> ArrayData:
-    """Rows of positive weight, drawn uniformly, with their weights; all of them where there are few."""
-    wanted = min(max(ROWS_PER_COMPONENT * n_components, FEWEST_ROWS), MOST_ROWS)
-    wanted = max(wanted, 4 * n_components)
+def _sub_sample(data: ArrayData, n_components: int, random_state: np.random.RandomState) -> ArrayData:
+    """Rows to find clusters in, drawn with probabilities proportional to their weights, with their counts.
+
+    Where there are few rows, all distinct ones of positive weight in lexicographic order, with the sums of
+    their weights: then neither copies nor the order of rows matter.
+    """
+    wanted = max(min(ROWS_PER_COMPONENT * n_components, MOST_ROWS), FEWEST_ROWS, 4 * n_components)
     if data.n_rows <= wanted:
-        index = np.arange(data.n_rows) if data.sample_weight is None else np.flatnonzero(data.sample_weight)
-    elif data.sample_weight is None:
-        index = np.unique(random_state.randint(0, data.n_rows, size=wanted))
+        weight = np.ones(data.n_rows) if data.sample_weight is None else data.sample_weight
+        positive = weight > 0
+        rows, place = np.unique(np.asarray(data.X[positive], dtype=np.float64), axis=0, return_inverse=True)
+        copies = np.bincount(place.ravel(), weights=weight[positive], minlength=rows.shape[0])
+        return ArrayData(rows, copies.astype(np.float64))
+    if data.sample_weight is None:
+        drawn = random_state.randint(0, data.n_rows, size=wanted)
     else:
-        positive = np.flatnonzero(data.sample_weight)
-        index = np.unique(positive[random_state.randint(0, positive.size, size=wanted)])
-    weight = None if data.sample_weight is None else data.sample_weight[index]
-    return ArrayData(np.ascontiguousarray(data.X[index], dtype=np.float64), weight)
+        cumulative = np.cumsum(data.sample_weight)
+        drawn = np.searchsorted(cumulative, random_state.uniform(size=wanted) * cumulative[-1], side="right")
+        drawn = np.minimum(drawn, np.max(np.flatnonzero(data.sample_weight)))  # a draw that rounded up to 1
+    index, count = np.unique(drawn, return_counts=True)
+    return ArrayData(np.ascontiguousarray(data.X[index], dtype=np.float64), count.astype(np.float64))

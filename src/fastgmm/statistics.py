@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ._typing import FloatArray
 from .frame import Frame
 
 
@@ -14,24 +15,33 @@ class Statistics:
     """Weighted moments of the rows under responsibilities, about one reference point per component.
 
     Moments are kept about a reference near the rows that they sum up: about a far origin they would lose the
-    covariance to cancellation. With z = (x - reference_k) * frame.scale:
+    covariance to cancellation. Below, z = (x - reference_k) * frame.scale.
 
     Attributes
     ----------
     structure : str
         Name of the covariance structure, which decides what `second` holds.
     frame : Frame
-    reference : (K, D), user units
-    weight : (K,)
-        n_k = sum_n w_n r_nk
-    first : (K, D)
-        d_k = sum_n w_n r_nk z
+        Coordinates that the moments are kept in.
+    reference : ndarray of shape (K, D)
+        The reference points, in the user's units.
+    weight : ndarray of shape (K,)
+        n_k = sum_n w_n r_nk.
+    first : ndarray of shape (K, D)
+        d_k = sum_n w_n r_nk z.
     second : ndarray
-        sum_n w_n r_nk z z': (K, D, D) for full; its diagonal (K, D) for diag; its trace (K,) for spherical; summed
-        over k (D, D) for tied.
-    log_likelihood, neg_entropy, log_max_responsibility, total_weight : float
-        sum_n w_n log p(x_n); sum_n w_n sum_k r log r (0 unless asked for); sum_n w_n log max_k r; sum_n w_n
+        sum_n w_n r_nk z z': (K, D, D) for full; its diagonal (K, D) for diag; its trace (K,) for spherical;
+        summed over k (D, D) for tied.
+    log_likelihood : float
+        sum_n w_n log p(x_n).
+    neg_entropy : float
+        sum_n w_n sum_k r_nk log r_nk; 0 unless asked for.
+    log_max_responsibility : float
+        sum_n w_n log max_k r_nk.
+    total_weight : float
+        sum_n w_n.
     n_rows : int
+        Number of rows, those of weight 0 included.
     pairs, pairs_centred : float
         (block, component) pairs scored, and how many of them by the projected kernel.
     fingerprint : bytes
@@ -40,10 +50,10 @@ class Statistics:
 
     structure: str
     frame: Frame
-    reference: np.ndarray
-    weight: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
+    reference: FloatArray
+    weight: FloatArray
+    first: FloatArray
+    second: FloatArray
     log_likelihood: float
     neg_entropy: float
     log_max_responsibility: float
@@ -89,7 +99,7 @@ class Statistics:
             total_weight=self.total_weight * factor,
         )
 
-    def about(self, reference: np.ndarray) -> Statistics:
+    def about(self, reference: FloatArray) -> Statistics:
         """The same moments about other reference points (K, D): exact algebra, in floating point.
 
         With t = (old - new reference) * scale:  d' = d + n t,  S' = S + d t' + t d' + n t t'.

@@ -16,6 +16,9 @@ from .kernels import _pass
 
 __all__ = ["effective_n_threads", "single_threaded_blas"]
 
+# More than machines have; where a system refuses to start a thread, OpenMP ends the program.
+MOST_THREADS = 1024
+
 # Whether this process was made by fork() from one that had imported fastgmm. libgomp's threads do not survive
 # a fork and its next parallel region waits for them for ever, so such a process computes with one thread.
 _is_forked_child = False
@@ -41,9 +44,9 @@ def effective_n_threads(n_jobs: int | None) -> int:
     ----------
     n_jobs : int or None
         None: all cores the process may use (CPU affinity and container quotas count), or what OMP_NUM_THREADS
-        or a `threadpoolctl` limit says. A positive number: as many threads as that, whatever the machine
-        has. A negative number: as joblib counts, all that None would use but ``-n_jobs - 1`` (so -1 is all of
-        them, -2 all but one), and at least one.
+        or a `threadpoolctl` limit says. A positive number: as many threads as that, whatever the machine has
+        (at most 1024). A negative number: as joblib counts, all that None would use but ``-n_jobs - 1`` (so
+        -1 is all of them, -2 all but one), and at least one.
 
     Returns
     -------
@@ -63,7 +66,7 @@ def effective_n_threads(n_jobs: int | None) -> int:
         return max(1, _max_threads())
     if n_jobs < 0:
         return max(1, _max_threads() + 1 + int(n_jobs))
-    return int(n_jobs)
+    return min(int(n_jobs), MOST_THREADS)
 
 
 def _set_num_threads(libraries: list[Any], counts: list[int]) -> None:

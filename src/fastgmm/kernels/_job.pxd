@@ -62,7 +62,9 @@ cdef extern from "job.h" nogil:
     ctypedef struct fg_kernels:
         const char *name
         int lanes, panel_rows
-        void (*block)(const fg_job *job, fg_scratch *scratch, int64_t first, int n_rows, double *acc) noexcept nogil
+        void (*block)(
+            const fg_job *job, fg_scratch *scratch, int64_t first, int n_rows, double *acc,
+        ) noexcept nogil
         void (*exp_array)(const double *x, double *out, ptrdiff_t n) noexcept nogil
         void (*log_array)(const double *x, double *out, ptrdiff_t n) noexcept nogil
 

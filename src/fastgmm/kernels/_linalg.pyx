@@ -2,13 +2,14 @@
 # cython: freethreading_compatible=True, embedsignature=True
 """Factorisations of all components at once: Cholesky factors, their inverses, natural parameters.
 
-LAPACK is SciPy's, reached at run time through the function pointers scipy.linalg.cython_lapack exports.  SciPy 1.18
-renamed the integer type of these signatures, and Cython's cimport compares signatures as text, so a module that
-cimports them would run only beside the SciPy it was built with.  We take the pointers ourselves and pass integers as
-64-bit variables: on the little-endian machines fastgmm supports, a library of 32-bit integers reads the same value from
-the same address.
+LAPACK is SciPy's, reached at run time through the function pointers scipy.linalg.cython_lapack exports. SciPy
+1.18 renamed the integer type of these signatures, and Cython's cimport compares signatures as text, so a
+module that cimports them would run only beside the SciPy it was built with. We take the pointers ourselves
+and pass integers as 64-bit variables: on the little-endian machines fastgmm supports, a library of 32-bit
+integers reads the same value from the same address.
 
-Row-major storage: LAPACK, which is column-major, sees the transpose.  What it calls the lower triangle is our upper one.
+Row-major storage: LAPACK, which is column-major, sees the transpose.  What it calls the lower triangle is our
+upper one.
 """
 import sys
 
@@ -23,7 +24,9 @@ if sys.byteorder != "little":
     raise ImportError("fastgmm supports little-endian machines only")
 
 ctypedef void (*potrf_t)(char *uplo, int64_t *n, double *a, int64_t *lda, int64_t *info) noexcept nogil
-ctypedef void (*trtri_t)(char *uplo, char *diag, int64_t *n, double *a, int64_t *lda, int64_t *info) noexcept nogil
+ctypedef void (*trtri_t)(
+    char *uplo, char *diag, int64_t *n, double *a, int64_t *lda, int64_t *info,
+) noexcept nogil
 ctypedef void (*lauum_t)(char *uplo, int64_t *n, double *a, int64_t *lda, int64_t *info) noexcept nogil
 
 
@@ -58,7 +61,9 @@ cdef int invert_root(
     return 0
 
 
-def precision_roots(const double[:, :, ::1] covariances, double[:, :, ::1] roots, int[::1] failed, int n_threads):
+def precision_roots(
+    const double[:, :, ::1] covariances, double[:, :, ::1] roots, int[::1] failed, int n_threads,
+):
     """Upper triangular U_k with inverse(covariances_k) = U_k U_k'; failed_k != 0 where there is none.
 
     One component per thread; BLAS itself must be single-threaded, or results depend on the number of threads.
@@ -119,20 +124,22 @@ cdef void natural_one(
             precision[i * D + j] = root[j * D + i] / scale[j]
 
 
-def natural_parameters(const double[:, :, ::1] roots, const double[:, ::1] means, const double[::1] scale,
-                       const double[::1] constants, double[:, ::1] coef, double[::1] offset, double[:, ::1] bound,
-                       double[::1] bound_offset, double[:, :, ::1] frame_roots, int n_threads):
+def natural_parameters(
+    const double[:, :, ::1] roots, const double[:, ::1] means, const double[::1] scale,
+    const double[::1] constants, double[:, ::1] coef, double[::1] offset, double[:, ::1] bound,
+    double[::1] bound_offset, double[:, :, ::1] frame_roots, int n_threads,
+):
     """Coefficients of the score on 1, z_i, z_i z_j (i <= j) for full covariances, and bounds on their terms.
 
-    roots: precision factors in user units; means in the frame, whose scale is `scale`.  frame_roots receives the
-    transposed factors in the frame (row j is column j), as the projected kernel wants them.
+    roots: precision factors in user units; means in the frame, whose scale is `scale`. frame_roots receives
+    the transposed factors in the frame (row j is column j), as the projected kernel wants them.
     """
     cdef Py_ssize_t K = roots.shape[0], D = roots.shape[1], k
     if n_threads <= 1 or K * D * D * D < 1000000:
         for k in range(K):
-            natural_one(&roots[k, 0, 0], &means[k, 0], &scale[0], constants[k], &frame_roots[k, 0, 0], &coef[k, 0],
-                        &offset[k], &bound[k, 0], &bound_offset[k], D)
+            natural_one(&roots[k, 0, 0], &means[k, 0], &scale[0], constants[k], &frame_roots[k, 0, 0],
+                        &coef[k, 0], &offset[k], &bound[k, 0], &bound_offset[k], D)
     else:
         for k in prange(K, nogil=True, num_threads=n_threads, schedule="dynamic"):
-            natural_one(&roots[k, 0, 0], &means[k, 0], &scale[0], constants[k], &frame_roots[k, 0, 0], &coef[k, 0],
-                        &offset[k], &bound[k, 0], &bound_offset[k], D)
+            natural_one(&roots[k, 0, 0], &means[k, 0], &scale[0], constants[k], &frame_roots[k, 0, 0],
+                        &coef[k, 0], &offset[k], &bound[k, 0], &bound_offset[k], D)

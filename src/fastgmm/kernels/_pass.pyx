@@ -1,18 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 # cython: freethreading_compatible=True, embedsignature=True
-"""The pass over the rows: its schedule over blocks and threads, and the fixed order of its sums.
+"""The pass over the rows: what to compute, for which arrays; and the instruction set that does it.
 
-Rows are cut into chunks, chunks into blocks.  How many rows a block and a chunk have depends on shapes and on the
-constants below, never on the number of threads.  Threads take chunks in order; each chunk adds up its blocks in order
-into an accumulator of its own, and accumulators are merged along a binary tree over the chunk numbers: whoever
-finishes the second of two siblings adds the right one to the left one and moves up.  So the sums have the same bits
-on any number of threads.
-
-Memory: a thread waits for a free accumulator before it takes a chunk.  With threads + log2(chunks) + 2 of them nobody
-can wait for ever: when no chunk is in work, those finished are a prefix of all, and a prefix merges into at most
-log2(chunks) + 1 subtrees.
-
-What happens inside a block is in tiles.h.
+How rows are cut into blocks, shared among threads and added up in a fixed order is in _schedule.pxi; what
+happens inside a block is in tiles.h.
 """
 import os
 import warnings
@@ -20,32 +11,14 @@ import warnings
 import numpy as np
 
 cimport cython
-from cython.parallel cimport parallel, threadid
-from libc.stdint cimport int64_t, uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free
 from libc.string cimport memset
-from cpython.exc cimport PyErr_CheckSignals
 
-from ._job cimport (
-    FG_FULL, FG_GIVEN, FG_HEAD, FG_LABELS, FG_NONE, FG_SCORES, fg_available, fg_job, fg_kernels, fg_scratch,
-)
-from ._openmp cimport (
-    fg_lock, fg_lock_destroy, fg_lock_init, fg_lock_set, fg_lock_unset, fg_max_threads, fg_openmp_enabled,
-    fg_seconds, fg_yield,
-)
+from ._job cimport FG_GIVEN, FG_HEAD, FG_LABELS, FG_SCORES, fg_available, fg_job, fg_kernels
+from ._openmp cimport fg_max_threads, fg_openmp_enabled
 
-# A block's rows: a multiple of 96 (every instruction set's panel divides it), as many as keep its scratch within a
-# second-level cache, with room to spare. Few rows cost time in the sums over lanes at the end of a block, one per accumulator.
-cdef int LARGEST_BLOCK = 384
-cdef int SMALLEST_BLOCK = 96
-cdef ptrdiff_t BLOCK_BYTES = 320 * 1024
-# A chunk's rows: enough that clearing and merging an accumulator (3 memory operations per number) vanishes beside the
-# flops spent on it (2 per row), few enough to balance threads and to notice Ctrl-C.
-cdef int64_t SMALLEST_CHUNK = 1024
-cdef int64_t LARGEST_CHUNK = 32768
-# All accumulators together; with larger ones there are fewer chunks.
-cdef int64_t ACCUMULATOR_BYTES = 128 * 1024 * 1024
-cdef double SECONDS_BETWEEN_POLLS = 0.05
+include "_schedule.pxi"
 
 cdef const fg_kernels *TABLES[8]
 cdef int N_TABLES = fg_available(TABLES, 8)
@@ -132,198 +105,6 @@ def vector_log(const double[::1] x):
     return out
 
 
-# ---- schedule ---------------------------------------------------------------------------------------------------
-
-cdef struct Schedule:
-    const fg_job *job
-    const fg_kernels *kernels
-    int64_t n_rows, chunk_rows, n_chunks
-    int block_rows, n_levels
-    int n_accumulators
-    double *accumulators
-    int *free_accumulators    # stack
-    int n_free
-    int64_t level_size[64]    # nodes on each level of the tree
-    int64_t level_start[64]   # where they begin in `waiting`
-    int *waiting              # accumulator of a finished node whose sibling is not finished, or -1
-    int root                  # accumulator of the whole
-    int64_t next_chunk
-    fg_lock lock
-    int stop                  # set by an interrupt or a failed allocation
-    int out_of_memory
-
-
-def plan(int64_t n_rows, int n_components, int n_features, int n_terms, ptrdiff_t accumulator_size):
-    """Rows of a block, rows of a chunk, number of chunks: functions of shapes alone."""
-    cdef int block_rows = LARGEST_BLOCK
-    cdef ptrdiff_t doubles = max(n_terms, n_features) + n_components + n_features
-    while block_rows > SMALLEST_BLOCK and block_rows * doubles * 8 > BLOCK_BYTES:
-        block_rows //= 2
-    cdef int64_t most = max(1, ACCUMULATOR_BYTES // (8 * accumulator_size))
-    cdef int64_t chunk_rows = SMALLEST_CHUNK
-    # 64 chunks or so balance any number of threads up to 16; more rows than that make larger chunks first
-    while chunk_rows < LARGEST_CHUNK and n_rows > 64 * chunk_rows:
-        chunk_rows *= 2
-    while (n_rows + chunk_rows - 1) // chunk_rows > most:
-        chunk_rows *= 2
-    chunk_rows = ((chunk_rows + block_rows - 1) // block_rows) * block_rows
-    return block_rows, chunk_rows, max(1, (n_rows + chunk_rows - 1) // chunk_rows)
-
-
-cdef double *aligned(char **cursor, ptrdiff_t n) noexcept nogil:
-    """The next n doubles of a scratch area, at a 64-byte boundary."""
-    cdef double *p = <double *>cursor[0]
-    cursor[0] += ((n + 7) // 8) * 64
-    return p
-
-
-cdef char *new_scratch(const fg_job *job, int block_rows, fg_scratch *s) noexcept nogil:
-    cdef ptrdiff_t D = job.n_features, K = job.n_components, B = block_rows
-    cdef ptrdiff_t n_phi = max(D, job.n_terms)
-    cdef ptrdiff_t n_centred = D * B if job.n_slots or job.want_scatter else D * 64
-    cdef ptrdiff_t total = B * (D + n_phi + K + 8) + 2 * n_centred + n_phi + K + 128
-    cdef char *memory = <char *>malloc((total + 8) * 8 + 64)
-    if memory == NULL:
-        return NULL
-    cdef char *cursor = <char *>(((<uintptr_t>memory + 63) // 64) * 64)
-    s.block_rows = block_rows
-    s.raw = aligned(&cursor, D * B)
-    s.phi = aligned(&cursor, n_phi * B)
-    s.resp = aligned(&cursor, K * B)
-    s.centred = aligned(&cursor, n_centred)
-    s.weighted = aligned(&cursor, n_centred)
-    s.row = aligned(&cursor, 2 * B)
-    s.reach = aligned(&cursor, n_phi)
-    s.project = <unsigned char *>aligned(&cursor, (K + 7) // 8)
-    return memory
-
-
-cdef int interrupted(void *errors) noexcept with gil:
-    """Run Python's signal handlers; an exception they raise is kept for later and ends the pass."""
-    try:
-        PyErr_CheckSignals()
-    except BaseException as error:
-        (<list>errors).append(error)
-        return 1
-    return 0
-
-
-cdef void finish(Schedule *s, int64_t chunk, int mine) noexcept nogil:
-    """Merge a finished chunk into the tree, as far up as siblings are there."""
-    cdef int level = 0, other, left, right
-    cdef int64_t i = chunk, sibling
-    cdef ptrdiff_t size = s.job.accumulator_size, j
-    cdef double *to
-    cdef double *source
-    while level < s.n_levels - 1:
-        sibling = i ^ 1
-        if sibling < s.level_size[level]:
-            fg_lock_set(&s.lock)
-            other = s.waiting[s.level_start[level] + sibling]
-            if other < 0:
-                s.waiting[s.level_start[level] + i] = mine
-                fg_lock_unset(&s.lock)
-                return
-            fg_lock_unset(&s.lock)
-            left, right = (mine, other) if i < sibling else (other, mine)
-            to = s.accumulators + left * size
-            source = s.accumulators + right * size
-            for j in range(size):
-                to[j] += source[j]
-            fg_lock_set(&s.lock)
-            s.free_accumulators[s.n_free] = right
-            s.n_free += 1
-            fg_lock_unset(&s.lock)
-            mine = left
-        i >>= 1
-        level += 1
-    s.root = mine
-
-
-cdef void work(Schedule *s, int thread, void *errors) noexcept nogil:
-    """What one thread does: take chunks until none is left."""
-    cdef fg_scratch scratch
-    cdef char *memory = new_scratch(s.job, s.block_rows, &scratch)
-    cdef int64_t chunk, row, end
-    cdef int mine, n
-    cdef double polled = fg_seconds(), now
-    if memory == NULL:
-        s.out_of_memory = 1
-        s.stop = 1
-        return
-    while not s.stop:
-        fg_lock_set(&s.lock)
-        if s.next_chunk >= s.n_chunks:
-            fg_lock_unset(&s.lock)
-            break
-        if s.n_free == 0:
-            fg_lock_unset(&s.lock)
-            fg_yield()
-            continue
-        chunk = s.next_chunk
-        s.next_chunk += 1
-        s.n_free -= 1
-        mine = s.free_accumulators[s.n_free]
-        fg_lock_unset(&s.lock)
-        memset(s.accumulators + mine * s.job.accumulator_size, 0, s.job.accumulator_size * sizeof(double))
-        row = chunk * s.chunk_rows
-        end = min(row + s.chunk_rows, s.n_rows)
-        while row < end and not s.stop:
-            n = <int>min(<int64_t>s.block_rows, end - row)
-            s.kernels.block(s.job, &scratch, row, n, s.accumulators + mine * s.job.accumulator_size)
-            row += n
-            if thread == 0:
-                now = fg_seconds()
-                if now - polled > SECONDS_BETWEEN_POLLS or now < polled:
-                    polled = now
-                    if interrupted(errors):
-                        s.stop = 1
-        finish(s, chunk, mine)
-    free(memory)
-
-
-cdef int run_schedule(Schedule *s, int n_threads, void *errors) noexcept nogil:
-    """All chunks; 0, or -1 when memory ran out. s.root then holds the sums."""
-    cdef int64_t size = s.n_chunks, total = 0
-    cdef int64_t i
-    cdef int log2 = 0
-    s.n_levels = 0
-    while True:
-        s.level_size[s.n_levels] = size
-        s.level_start[s.n_levels] = total
-        s.n_levels += 1
-        total += size
-        if size == 1:
-            break
-        size = (size + 1) // 2
-        log2 += 1
-    if n_threads > s.n_chunks:
-        n_threads = <int>s.n_chunks
-    s.n_accumulators = <int>min(s.n_chunks, <int64_t>(n_threads + log2 + 2))
-    s.accumulators = <double *>malloc(s.n_accumulators * s.job.accumulator_size * sizeof(double))
-    s.free_accumulators = <int *>malloc(s.n_accumulators * sizeof(int))
-    s.waiting = <int *>malloc(total * sizeof(int))
-    if s.accumulators == NULL or s.free_accumulators == NULL or s.waiting == NULL:
-        return -1
-    for i in range(s.n_accumulators):
-        s.free_accumulators[i] = <int>(s.n_accumulators - 1 - i)
-    s.n_free = s.n_accumulators
-    for i in range(total):
-        s.waiting[i] = -1
-    s.next_chunk = 0
-    s.stop = 0
-    s.out_of_memory = 0
-    s.root = 0
-    fg_lock_init(&s.lock)
-    if n_threads <= 1:
-        work(s, 0, errors)  # without OpenMP: a forked child must not touch its parent's threads
-    else:
-        with parallel(num_threads=n_threads):
-            work(s, threadid(), errors)
-    fg_lock_destroy(&s.lock)
-    return -1 if s.out_of_memory else 0
-
-
 cdef inline const double *pointer1(const double[::1] a) noexcept:
     return &a[0] if a is not None and a.shape[0] else NULL
 
@@ -342,7 +123,6 @@ cdef class Pass:
     cdef fg_job job
     cdef list keep            # objects whose memory the job points to
     cdef int64_t n_rows
-    cdef readonly ptrdiff_t accumulator_size
 
     def __init__(self, X, row_weight, frame, int n_components):
         memset(&self.job, 0, sizeof(fg_job))
@@ -403,7 +183,7 @@ cdef class Pass:
 
     def accumulate(self, int terms, int n_terms, bint accumulate_terms, const int[::1] slot,
                    const double[:, ::1] about, int moment_shape, bint pooled, bint scatter):
-        """Add up weights, and: features about the origin, moments about centres (slots), the total scatter."""
+        """Add up weights; features about the origin, moments about centres (slots), the total scatter."""
         self.keep.extend((slot, about))
         cdef int n_slots = 0
         cdef Py_ssize_t k
@@ -421,8 +201,8 @@ cdef class Pass:
         self.job.moments_are_pooled = pooled
         self.job.want_scatter = scatter
 
-    def write(self, double[::1] log_density=None, int64_t[::1] labels=None, double[:, ::1] responsibilities=None,
-              double[:, ::1] scores=None):
+    def write(self, double[::1] log_density=None, int64_t[::1] labels=None,
+              double[:, ::1] responsibilities=None, double[:, ::1] scores=None):
         """Arrays to be filled, one row per row of X."""
         self.keep.extend((log_density, labels, responsibilities, scores))
         if log_density is not None:
@@ -458,9 +238,12 @@ cdef class Pass:
         s.kernels = kernels
         s.n_rows = self.n_rows
         s.block_rows, s.chunk_rows, s.n_chunks = plan(
-            self.n_rows, self.job.n_components, self.job.n_features, self.job.n_terms, self.job.accumulator_size)
+            self.n_rows, self.job.n_components, self.job.n_features, self.job.n_terms,
+            self.job.accumulator_size)
         sums = np.empty(self.job.accumulator_size)
         cdef double[::1] out = sums
+        cdef double flops = 4.0 * self.n_rows * K * (max(P, D) + NORMALISING_TERMS)
+        n_threads = <int>min(<double>n_threads, 1.0 + flops / FLOPS_PER_THREAD)
         cdef list errors = []
         cdef int status
         cdef ptrdiff_t i

@@ -29,9 +29,6 @@ enum fg_shape { FG_SCALAR = 0, FG_VECTOR = 1, FG_MATRIX = 2 };
 /* Where responsibilities come from. */
 enum fg_source { FG_SCORES = 0, FG_GIVEN = 1, FG_LABELS = 2 };
 
-/* How a component is accumulated. */
-enum fg_about { FG_ABOUT_ORIGIN = 0, FG_ABOUT_CENTRE = 1 };
-
 /* Sums at the head of an accumulator, before weights, moments and scatter. */
 enum fg_head {
     FG_LOG_LIKELIHOOD = 0, /* sum_n w_n log p(x_n)                         */
@@ -101,7 +98,7 @@ typedef struct {
     double *resp;     /* (K) scores, then weighted responsibilities */
     double *centred;  /* (D) (x - centre) * scale         */
     double *weighted; /* (D) r * centred                  */
-    double *row;      /* 8 vectors of block_rows: weight, common term, ... */
+    double *row;      /* 2 vectors of block_rows: weight, common term */
     double *reach;    /* (P) max |z| of the block and its features */
     unsigned char *project; /* (K,) */
 } fg_scratch;

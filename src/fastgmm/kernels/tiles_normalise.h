@@ -35,6 +35,7 @@ static void write_rows(int K, int64_t first_row, int n_rows, const double *panel
     }
 }
 
+/* best = max_k s_k and the first k that has it */
 FG_INLINE void best_component(int K, const double *scores, vec best[FG_VECTORS], vec index[FG_VECTORS])
 {
     FG_UNROLL
@@ -54,6 +55,143 @@ FG_INLINE void best_component(int K, const double *scores, vec best[FG_VECTORS],
     }
 }
 
+/* best = max_k s_k */
+FG_INLINE void best_score(int K, const double *scores, vec best[FG_VECTORS])
+{
+    FG_UNROLL
+    for (int v = 0; v < FG_VECTORS; v++)
+        best[v] = load(scores + v * FG_LANES);
+    for (int k = 1; k < K; k++) {
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            best[v] = vmax(best[v], load(scores + (ptrdiff_t)k * FG_PANEL + v * FG_LANES));
+    }
+}
+
+/* All of a row's weight to its best component. */
+FG_INLINE void assign(int K, const vec index[FG_VECTORS], const double *weight, double *restrict resp)
+{
+    for (int k = 0; k < K; k++) {
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            const vec w = load(weight + v * FG_LANES);
+            store(resp + (ptrdiff_t)k * FG_PANEL + v * FG_LANES,
+                  where((ivec)(index[v] == (double)k), w, splat(0.0)));
+        }
+    }
+}
+
+/* Scores become e_k = exp(s_k - origin), origin = max_k s_k or 0 where that is -inf; sum = sum_k e_k and, if wanted,
+ * entropy = sum_k e_k log e_k. */
+FG_INLINE void exponentials(int K, int want_entropy, const vec best[FG_VECTORS], double *restrict s,
+                            vec sum[FG_VECTORS], vec entropy[FG_VECTORS])
+{
+    vec origin[FG_VECTORS];
+    FG_UNROLL
+    for (int v = 0; v < FG_VECTORS; v++) {
+        sum[v] = entropy[v] = splat(0.0);
+        origin[v] = where((ivec)(best[v] >= -DBL_MAX), best[v], splat(0.0));
+    }
+    for (int k = 0; k < K; k++) {
+        double *row = s + (ptrdiff_t)k * FG_PANEL;
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            const vec x = load(row + v * FG_LANES) - origin[v];
+            const vec e = exp_nonpositive(x);
+            store(row + v * FG_LANES, e);
+            sum[v] += e;
+            if (want_entropy)
+                entropy[v] += where((ivec)(e > 0.0), e * x, splat(0.0));
+        }
+    }
+}
+
+/* r = e * factor + floor */
+FG_INLINE void divide(int K, const vec factor[FG_VECTORS], const vec floor_[FG_VECTORS], double *restrict resp)
+{
+    for (int k = 0; k < K; k++) {
+        double *row = resp + (ptrdiff_t)k * FG_PANEL;
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            store(row + v * FG_LANES, load(row + v * FG_LANES) * factor[v] + floor_[v]);
+    }
+}
+
+/* w r, r = e * factor + floor */
+FG_INLINE void divide_and_weigh(int K, const vec factor[FG_VECTORS], const vec floor_[FG_VECTORS],
+                                const double *weight, double *restrict resp)
+{
+    for (int k = 0; k < K; k++) {
+        double *row = resp + (ptrdiff_t)k * FG_PANEL;
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            const vec r = load(row + v * FG_LANES) * factor[v] + floor_[v];
+            store(row + v * FG_LANES, r * load(weight + v * FG_LANES));
+        }
+    }
+}
+
+/* Responsibilities in proportion to exp(score): written out, weighted; log_sum = log sum_k exp(s_k - max_k s_k). */
+FG_INLINE void share_out(const fg_job *job, int64_t first_row, int n_real, const double *weight,
+                         const vec best[FG_VECTORS], double *restrict s, vec log_sum[FG_VECTORS], double *acc)
+{
+    const int K = job->n_components;
+    vec sum[FG_VECTORS], entropy[FG_VECTORS], factor[FG_VECTORS], floor_[FG_VECTORS];
+    exponentials(K, job->want_entropy, best, s, sum, entropy);
+    FG_UNROLL
+    for (int v = 0; v < FG_VECTORS; v++) {
+        const ivec possible = (ivec)(sum[v] > 0.0);
+        log_sum[v] = log_positive(sum[v]);
+        factor[v] = where(possible, 1.0 / sum[v], splat(0.0));
+        floor_[v] = where(possible, splat(0.0), splat(1.0 / K));
+        entropy[v] = entropy[v] * factor[v] - log_sum[v];
+    }
+    if (job->out_responsibilities) {
+        divide(K, factor, floor_, s);
+        write_rows(K, first_row, n_real, s, NULL, job->out_responsibilities);
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            factor[v] = splat(1.0);
+            floor_[v] = splat(0.0);
+        }
+    }
+    if (job->accumulate)
+        divide_and_weigh(K, factor, floor_, weight, s);
+    if (job->want_entropy) {
+        vec total = splat(0.0);
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            const vec w = load(weight + v * FG_LANES);
+            total += where((ivec)(w > 0.0), w * entropy[v], splat(0.0));
+        }
+        acc[FG_NEG_ENTROPY] += sum_lanes(total);
+    }
+}
+
+/* log p = best + log_sum + common: written out and summed. */
+FG_INLINE void finish_rows(const fg_job *job, int64_t first_row, int n_real, const double *weight,
+                           const double *common, const vec best[FG_VECTORS], const vec log_sum[FG_VECTORS],
+                           double *acc)
+{
+    vec log_likelihood = splat(0.0), log_max = splat(0.0);
+    FG_UNROLL
+    for (int v = 0; v < FG_VECTORS; v++) {
+        const vec w = load(weight + v * FG_LANES);
+        const vec log_p = best[v] + log_sum[v] + load(common + v * FG_LANES);
+        /* rows of weight 0 may have any log p, also -inf, and do not count */
+        log_likelihood += where((ivec)(w > 0.0), w * log_p, splat(0.0));
+        log_max -= w * log_sum[v];
+        if (job->out_log_density) {
+            const int n = n_real - v * FG_LANES < FG_LANES ? n_real - v * FG_LANES : FG_LANES;
+            if (n > 0)
+                memcpy(job->out_log_density + first_row + v * FG_LANES, &log_p, (size_t)n * sizeof(double));
+        }
+    }
+    acc[FG_LOG_LIKELIHOOD] += sum_lanes(log_likelihood);
+    acc[FG_LOG_MAX] += sum_lanes(log_max);
+}
+
+/* Scores (K, panel) without their common term in, weighted responsibilities out. */
 static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows, const double *weight,
                             const double *common, double *restrict s, double *acc)
 {
@@ -74,103 +212,13 @@ static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows,
             for (int b = 0; b < n_real; b++)
                 job->out_labels[first_row + b] = (int64_t)index[b / FG_LANES][b % FG_LANES];
         if (job->hard)
-            for (int k = 0; k < K; k++) {
-                FG_UNROLL
-                for (int v = 0; v < FG_VECTORS; v++) {
-                    const vec w = load(weight + v * FG_LANES);
-                    store(s + (ptrdiff_t)k * FG_PANEL + v * FG_LANES,
-                          where((ivec)(index[v] == (double)k), w, splat(0.0)));
-                }
-            }
+            assign(K, index, weight, s);
     } else {
-        FG_UNROLL
-        for (int v = 0; v < FG_VECTORS; v++)
-            best[v] = load(s + v * FG_LANES);
-        for (int k = 1; k < K; k++) {
-            FG_UNROLL
-            for (int v = 0; v < FG_VECTORS; v++)
-                best[v] = vmax(best[v], load(s + (ptrdiff_t)k * FG_PANEL + v * FG_LANES));
-        }
+        best_score(K, s, best);
     }
-
-    if (!job->hard) {
-        vec sum[FG_VECTORS], entropy[FG_VECTORS], origin[FG_VECTORS];
-        FG_UNROLL
-        for (int v = 0; v < FG_VECTORS; v++) {
-            sum[v] = entropy[v] = splat(0.0);
-            origin[v] = where((ivec)(best[v] >= -DBL_MAX), best[v], splat(0.0));
-        }
-        for (int k = 0; k < K; k++) {
-            double *row = s + (ptrdiff_t)k * FG_PANEL;
-            FG_UNROLL
-            for (int v = 0; v < FG_VECTORS; v++) {
-                const vec x = load(row + v * FG_LANES) - origin[v];
-                const vec e = exp_nonpositive(x);
-                store(row + v * FG_LANES, e);
-                sum[v] += e;
-                if (job->want_entropy)
-                    entropy[v] += where((ivec)(e > 0.0), e * x, splat(0.0));
-            }
-        }
-        vec factor[FG_VECTORS], floor_[FG_VECTORS];
-        FG_UNROLL
-        for (int v = 0; v < FG_VECTORS; v++) {
-            const ivec possible = (ivec)(sum[v] > 0.0);
-            log_sum[v] = log_positive(sum[v]);
-            factor[v] = where(possible, 1.0 / sum[v], splat(0.0));
-            floor_[v] = where(possible, splat(0.0), splat(1.0 / K));
-            entropy[v] = entropy[v] * factor[v] - log_sum[v];
-        }
-        if (job->out_responsibilities) {
-            for (int k = 0; k < K; k++) {
-                double *row = s + (ptrdiff_t)k * FG_PANEL;
-                FG_UNROLL
-                for (int v = 0; v < FG_VECTORS; v++)
-                    store(row + v * FG_LANES, load(row + v * FG_LANES) * factor[v] + floor_[v]);
-            }
-            write_rows(K, first_row, n_real, s, NULL, job->out_responsibilities);
-            FG_UNROLL
-            for (int v = 0; v < FG_VECTORS; v++) {
-                factor[v] = splat(1.0);
-                floor_[v] = splat(0.0);
-            }
-        }
-        if (job->accumulate)
-            for (int k = 0; k < K; k++) {
-                double *row = s + (ptrdiff_t)k * FG_PANEL;
-                FG_UNROLL
-                for (int v = 0; v < FG_VECTORS; v++) {
-                    const vec r = load(row + v * FG_LANES) * factor[v] + floor_[v];
-                    store(row + v * FG_LANES, r * load(weight + v * FG_LANES));
-                }
-            }
-        if (job->want_entropy) {
-            vec total = splat(0.0);
-            FG_UNROLL
-            for (int v = 0; v < FG_VECTORS; v++) {
-                const vec w = load(weight + v * FG_LANES);
-                total += where((ivec)(w > 0.0), w * entropy[v], splat(0.0));
-            }
-            acc[FG_NEG_ENTROPY] += sum_lanes(total);
-        }
-    }
-
-    vec log_likelihood = splat(0.0), log_max = splat(0.0);
-    FG_UNROLL
-    for (int v = 0; v < FG_VECTORS; v++) {
-        const vec w = load(weight + v * FG_LANES);
-        const vec log_p = best[v] + log_sum[v] + load(common + v * FG_LANES);
-        /* rows of weight 0 may have any log p, also -inf, and do not count */
-        log_likelihood += where((ivec)(w > 0.0), w * log_p, splat(0.0));
-        log_max -= w * log_sum[v];
-        if (job->out_log_density) {
-            const int n = n_real - v * FG_LANES < FG_LANES ? n_real - v * FG_LANES : FG_LANES;
-            if (n > 0)
-                memcpy(job->out_log_density + first_row + v * FG_LANES, &log_p, (size_t)n * sizeof(double));
-        }
-    }
-    acc[FG_LOG_LIKELIHOOD] += sum_lanes(log_likelihood);
-    acc[FG_LOG_MAX] += sum_lanes(log_max);
+    if (!job->hard)
+        share_out(job, first_row, n_real, weight, best, s, log_sum, acc);
+    finish_rows(job, first_row, n_real, weight, common, best, log_sum, acc);
 }
 
 #endif

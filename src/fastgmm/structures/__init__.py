@@ -8,6 +8,7 @@ from .full import Full
 from .spherical import Spherical
 from .tied import Tied
 
-STRUCTURES: dict[str, Structure] = {s.name: s for s in (Full(), Tied(), Diag(), Spherical())}
+_ALL: tuple[Structure, ...] = (Full(), Tied(), Diag(), Spherical())
+STRUCTURES = {structure.name: structure for structure in _ALL}
 
 __all__ = ["STRUCTURES", "Estimate", "Structure"]

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from .._typing import BoolArray, FloatArray
 from ..frame import Frame
 from ..parameters import Parameters
 from ..score_map import HALF_LOG_2PI, LIMIT, ScoreMap
@@ -13,12 +14,15 @@ from ..statistics import Statistics
 
 # Below this share of the total weight a component has lost its rows: its moments are rounding errors.
 STARVED_SHARE = 10 * float(np.finfo(np.float64).eps)
-# A covariance whose correlation matrix R has trace(inverse(R)) > 1 / SINGULAR is singular to working precision:
-# the smallest eigenvalue of R lies between 1 / trace(inverse(R)) and D times that.
+# A covariance whose correlation matrix R has trace(inverse(R)) > 1 / SINGULAR is singular to working
+# precision: the smallest eigenvalue of R lies between 1 / trace(inverse(R)) and D times that.
 SINGULAR = float(np.finfo(np.float64).eps)
-# A standard deviation this small beside the data's (frame units) is rounding noise of a set of equal rows. Clusters
-# 1e8 standard deviations apart are legal and stay far above it.
+# A standard deviation this small beside the data's (frame units) is rounding noise of a set of equal rows.
+# Clusters 1e8 standard deviations apart are legal and stay far above it.
 SMALLEST_SPREAD = 1e-15
+# As score_map.LIMIT, for moments: relative errors of a whitened covariance stay below 1e-10 or so. Tighter
+# than for scores: it is asked once per component and pass, and errors of moments stay in the parameters.
+STATISTICS_LIMIT = LIMIT / 10
 # Centring again is worth a pass where it shrinks the terms that are subtracted at least this much.
 WORTH_CENTRING = 4.0
 
@@ -27,11 +31,12 @@ class Estimate(NamedTuple):
     """Outcome of an M-step: parameters, and which components cannot be used as they are."""
 
     parameters: Parameters
-    starved: np.ndarray  # (K,) bool: no weight left (components whose weight was zero before are legal)
-    singular: np.ndarray  # (K,) bool: covariance not positive definite
+    starved: BoolArray  # (K,) bool: no weight left (components whose weight was zero before are legal)
+    singular: BoolArray  # (K,) bool: covariance not positive definite
 
     @property
-    def degenerate(self) -> np.ndarray:
+    def degenerate(self) -> BoolArray:
+        """Starved or singular, (K,)."""
         return self.starved | self.singular
 
 
@@ -44,34 +49,59 @@ class Structure(Protocol):
     pooled: bool  # one second moment for all components
     common_scale: bool  # all features share one scale of the frame
 
-    def covariance_shape(self, n_components: int, n_features: int) -> tuple[int, ...]: ...
-    def n_terms(self, n_features: int) -> int: ...
-    def n_parameters(self, n_components: int, n_features: int) -> int: ...
-    def always_project(self, n_features: int) -> bool: ...
-    def from_covariances(self, weights, means, covariances) -> Parameters: ...
-    def from_precisions(self, weights, means, precisions) -> Parameters: ...
-    def precisions(self, precisions_cholesky): ...
-    def variances(self, parameters: Parameters) -> np.ndarray: ...
-    def score_map(self, parameters: Parameters, frame: Frame, n_threads: int) -> ScoreMap: ...
-    def second_about_origin(self, terms: np.ndarray, scatter: np.ndarray | None) -> np.ndarray: ...
-    def second_about_centres(self, second: np.ndarray) -> np.ndarray: ...
-    def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate: ...
-    def needs_centring(self, parameters: Parameters, offset: np.ndarray, frame: Frame) -> np.ndarray: ...
+    def covariance_shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
+        """Shape of covariances, precisions and their factors."""
+
+    def n_terms(self, n_features: int) -> int:
+        """Length of the feature vector, without its leading 1."""
+
+    def n_parameters(self, n_components: int, n_features: int) -> int:
+        """Free parameters of a mixture, as scikit-learn counts them."""
+
+    def always_project(self, n_features: int) -> bool:
+        """Whether projected scores beat the expansion in features at this size."""
+
+    def from_covariances(self, weights: FloatArray, means: FloatArray, covariances: FloatArray) -> Parameters:
+        """Parameters with these covariances; ValueError names a component whose covariance cannot be one."""
+
+    def from_precisions(self, weights: FloatArray, means: FloatArray, precisions: FloatArray) -> Parameters:
+        """Parameters with these precisions; ValueError names a component whose precision cannot be one."""
+
+    def precisions(self, precisions_cholesky: FloatArray) -> FloatArray:
+        """Precisions from their factors."""
+
+    def variances(self, parameters: Parameters) -> FloatArray:
+        """Diagonals of the covariances, (K, D), whatever their shape."""
+
+    def score_map(self, parameters: Parameters, frame: Frame, n_threads: int) -> ScoreMap:
+        """What the kernels need to score rows under these parameters."""
+
+    def second_about_origin(self, terms: FloatArray, scatter: FloatArray | None) -> FloatArray:
+        """`Statistics.second` from the summed features; where moments are pooled, from the total scatter."""
+
+    def second_about_centres(self, second: FloatArray) -> FloatArray:
+        """`Statistics.second` from moments about centres as the kernels leave them."""
+
+    def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
+        """M-step."""
+
+    def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
+        """Components whose moments, taken `offset` (frame units) off their means, lost too many digits."""
 
 
-def log_weights(weights):
+def log_weights(weights: FloatArray) -> FloatArray:
     """log of the weights; -inf for 0."""
     with np.errstate(divide="ignore"):
         return np.log(weights)
 
 
-def constants(weights, log_det_root, n_features):
+def constants(weights: FloatArray, log_det_root: FloatArray | float, n_features: int) -> FloatArray:
     """Constant of the score: log weight + log sqrt(det precision) - D/2 log 2 pi."""
     return log_weights(weights) + log_det_root - n_features * HALF_LOG_2PI
 
 
-def new_means(statistics: Statistics):
-    """Weights, means (user units) and offsets of the means from the references (frame units), n_k guarded."""
+def new_means(statistics: Statistics) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """n_k with 1 for 0; weights; means (user units); the means' offsets from the references (frame units)."""
     weight = statistics.weight
     safe = np.where(weight > 0, weight, 1.0)
     offset = statistics.first / safe[:, None]
@@ -81,18 +111,18 @@ def new_means(statistics: Statistics):
     return safe, weights, means, offset
 
 
-def starved(statistics: Statistics):
+def starved(statistics: Statistics) -> BoolArray:
     """Components with less than 10 eps of all the weight."""
     return ~(statistics.weight >= STARVED_SHARE * max(statistics.weight.sum(), np.finfo(float).tiny))
 
 
-def worth_centring(with_offset, without_offset):
+def worth_centring(with_offset: FloatArray, without_offset: FloatArray) -> BoolArray:
     """Where subtracting the offset cost more digits than the error budget, and centring saves them."""
-    return ~(with_offset <= LIMIT) & ~(without_offset * WORTH_CENTRING > with_offset)
+    return ~(with_offset <= STATISTICS_LIMIT) & ~(without_offset * WORTH_CENTRING > with_offset)
 
 
-def check_positive(values, what, shape_name):
-    """Raise ValueError naming the first component whose variances or precisions are not all positive and finite."""
+def check_positive(values: FloatArray, what: str, shape_name: str) -> None:
+    """Raise ValueError naming the first component with a variance or precision not positive and finite."""
     bad = ~(np.isfinite(values) & (values > 0))
     if bad.any():
         k = int(np.argwhere(bad)[0][0])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._typing import BoolArray, FloatArray
+from ..frame import Frame
 from ..parameters import Parameters
 from ..score_map import DIAGONAL, VECTOR, ScoreMap
+from ..statistics import Statistics
 from .base import SMALLEST_SPREAD, Estimate, check_positive, constants, new_means, starved, worth_centring
 
 
@@ -18,34 +21,34 @@ class Diag:
     pooled = False
     common_scale = False
 
-    def covariance_shape(self, n_components, n_features):
+    def covariance_shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
         return (n_components, n_features)
 
-    def n_terms(self, n_features):
+    def n_terms(self, n_features: int) -> int:
         return 2 * n_features
 
-    def n_parameters(self, n_components, n_features):
+    def n_parameters(self, n_components: int, n_features: int) -> int:
         return n_components * n_features + n_components * n_features + n_components - 1
 
-    def always_project(self, n_features):
+    def always_project(self, n_features: int) -> bool:
         return False
 
-    def from_covariances(self, weights, means, covariances):
+    def from_covariances(self, weights: FloatArray, means: FloatArray, covariances: FloatArray) -> Parameters:
         check_positive(covariances, "covariances", "one variance per feature")
         return Parameters(weights, means, covariances, 1.0 / np.sqrt(covariances))
 
-    def from_precisions(self, weights, means, precisions):
+    def from_precisions(self, weights: FloatArray, means: FloatArray, precisions: FloatArray) -> Parameters:
         check_positive(precisions, "precisions", "one precision per feature")
         return Parameters(weights, means, 1.0 / precisions, np.sqrt(precisions))
 
-    def precisions(self, precisions_cholesky):
+    def precisions(self, precisions_cholesky: FloatArray) -> FloatArray:
         return precisions_cholesky**2
 
-    def variances(self, parameters):
+    def variances(self, parameters: Parameters) -> FloatArray:
         with np.errstate(over="ignore", divide="ignore"):
             return 1.0 / parameters.precisions_cholesky**2
 
-    def score_map(self, parameters, frame, n_threads):
+    def score_map(self, parameters: Parameters, frame: Frame, n_threads: int) -> ScoreMap:
         root = parameters.precisions_cholesky / frame.scale
         mean = frame.to_frame(parameters.means)
         constant = constants(
@@ -70,28 +73,33 @@ class Diag:
                 constant=constant,
             )
 
-    def second_about_origin(self, terms, scatter):
+    def second_about_origin(self, terms: FloatArray, scatter: FloatArray | None) -> FloatArray:
         return terms[:, terms.shape[1] // 2 :]
 
-    def second_about_centres(self, second):
+    def second_about_centres(self, second: FloatArray) -> FloatArray:
         return second
 
-    def estimate(self, statistics, reg_covar, n_threads):
+    def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
         safe, weights, means, offset = new_means(statistics)
         variance = statistics.second / safe[:, None] - offset * offset
         return self._finish(statistics, weights, means, variance, reg_covar)
 
-    def _finish(self, statistics, weights, means, variance, reg_covar):
+    def _finish(
+        self,
+        statistics: Statistics,
+        weights: FloatArray,
+        means: FloatArray,
+        variance: FloatArray,
+        reg_covar: float,
+    ) -> Estimate:
         covariances = variance / statistics.frame.scale**2 + reg_covar
         # a variance of the frame's order SMALLEST_SPREAD^2 is what rounding leaves of equal rows
-        singular = ~(covariances * statistics.frame.scale**2 > SMALLEST_SPREAD**2).all(axis=1)
+        singular = ~np.all(covariances * statistics.frame.scale**2 > SMALLEST_SPREAD**2, axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             roots = 1.0 / np.sqrt(covariances)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
 
-    def needs_centring(self, parameters, offset, frame):
+    def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         with np.errstate(over="ignore", invalid="ignore"):
             relative = np.abs(offset) * (parameters.precisions_cholesky / frame.scale)
-            return worth_centring(
-                (1.0 + relative**2).max(axis=1), np.ones(offset.shape[0])
-            )
+            return worth_centring((1.0 + relative**2).max(axis=1), np.ones(offset.shape[0]))

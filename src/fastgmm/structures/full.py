@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
+from .._typing import BoolArray, FloatArray, IndexArray
+from ..frame import Frame
 from ..kernels import _linalg
 from ..parameters import Parameters
 from ..score_map import FULL, MATRIX, NO_TERMS, ScoreMap
+from ..statistics import Statistics
 from .base import (
     SINGULAR,
     SMALLEST_SPREAD,
+    STATISTICS_LIMIT,
     Estimate,
     constants,
     new_means,
@@ -19,13 +24,13 @@ from .base import (
     worth_centring,
 )
 
-# From this many features on the features of a block outgrow the caches; the projected kernel has none, is exact, and
-# reaches nine tenths of their speed at 64: use it always.
+# From this many features on the features of a block outgrow the caches; the projected kernel has none, is
+# exact, and reaches nine tenths of their speed at 64: use it always.
 PROJECT_FROM = 80
 
 
 @lru_cache(maxsize=8)
-def pair_index(n_features):
+def pair_index(n_features: int) -> IndexArray:
     """(D, D) place of z_i z_j among the quadratic terms, which hold i <= j row by row."""
     index = np.zeros((n_features, n_features), dtype=np.intp)
     upper = np.triu_indices(n_features)
@@ -33,25 +38,31 @@ def pair_index(n_features):
     return np.maximum(index, index.T)
 
 
-def checked_roots(matrices, what):
+def check_symmetric(matrix: FloatArray, what: str) -> None:
+    """Raise ValueError where a pair of entries differs by more than 1e-6 in correlation units."""
+    with np.errstate(invalid="ignore"):
+        spread = np.sqrt(np.diagonal(matrix))
+        if (np.abs(matrix - matrix.T) > 1e-6 * spread[:, None] * spread).any():
+            raise ValueError(f"{what} is not symmetric")
+
+
+def checked_roots(matrices: FloatArray, what: str) -> FloatArray:
     """Upper triangular U with inverse(matrix) = U U', for each; ValueError names a matrix that has none."""
     roots = np.empty(matrices.shape)
     failed = np.zeros(matrices.shape[0], dtype=np.intc)
     _linalg.precision_roots(np.ascontiguousarray(matrices), roots, failed, 1)
-    for k in np.flatnonzero(failed):
+    for k in np.flatnonzero(failed).tolist():
         raise ValueError(f"{what} of component {k} is not positive definite")
     for k, matrix in enumerate(matrices):
-        if not np.allclose(matrix, matrix.T, rtol=1e-6, atol=0.0):
-            raise ValueError(f"{what} of component {k} is not symmetric")
+        check_symmetric(matrix, f"{what} of component {k}")
     return roots
 
 
-def root_of_precision(precisions, what):
+def root_of_precision(precisions: FloatArray, what: str) -> FloatArray:
     """Upper triangular U with precision = U U' (scikit-learn's convention): flip, factorise, flip back."""
     flipped = np.ascontiguousarray(precisions[:, ::-1, ::-1])
     for k, matrix in enumerate(precisions):
-        if not np.allclose(matrix, matrix.T, rtol=1e-6, atol=0.0):
-            raise ValueError(f"{what} of component {k} is not symmetric")
+        check_symmetric(matrix, f"{what} of component {k}")
         try:
             flipped[k] = np.linalg.cholesky(flipped[k])
         except np.linalg.LinAlgError as error:
@@ -59,22 +70,19 @@ def root_of_precision(precisions, what):
     return np.ascontiguousarray(flipped[:, ::-1, ::-1])
 
 
-def inverse_gram(roots):
+def inverse_gram(roots: FloatArray) -> FloatArray:
     """inverse(U U') for each upper triangular U."""
     inverse = np.linalg.inv(roots)
     return np.swapaxes(inverse, -1, -2) @ inverse
 
 
-def absolute_quadratic(roots, reach):
-    """reach_k' |U_k U_k'| reach_k; at first its upper bound | |U_k|' reach_k |^2, exactly only where that is large."""
+def absolute_quadratic(roots: FloatArray, reach: FloatArray) -> FloatArray:
+    """reach_k' |U_k U_k'| reach_k; its upper bound | |U_k|' reach_k |^2 where that is small enough."""
     bound = (np.matmul(reach[:, None, :], np.abs(roots))[:, 0, :] ** 2).sum(axis=1)
-    unsure = np.flatnonzero(~(bound <= LIMIT_OF_LOOSE_BOUND))
+    unsure = np.flatnonzero(~(bound <= STATISTICS_LIMIT))
     for k in unsure:
         bound[k] = reach[k] @ np.abs(roots[k] @ roots[k].T) @ reach[k]
     return bound
-
-
-LIMIT_OF_LOOSE_BOUND = 4e6  # below score_map.LIMIT: a loose bound under it settles the matter
 
 
 class Full:
@@ -86,41 +94,39 @@ class Full:
     pooled = False
     common_scale = False
 
-    def covariance_shape(self, n_components, n_features):
+    def covariance_shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
         return (n_components, n_features, n_features)
 
-    def n_terms(self, n_features):
+    def n_terms(self, n_features: int) -> int:
         return n_features + n_features * (n_features + 1) // 2
 
-    def n_parameters(self, n_components, n_features):
+    def n_parameters(self, n_components: int, n_features: int) -> int:
         covariance = n_components * n_features * (n_features + 1) // 2
         return covariance + n_components * n_features + n_components - 1
 
-    def always_project(self, n_features):
+    def always_project(self, n_features: int) -> bool:
         return n_features >= PROJECT_FROM
 
-    def from_covariances(self, weights, means, covariances):
+    def from_covariances(self, weights: FloatArray, means: FloatArray, covariances: FloatArray) -> Parameters:
         return Parameters(weights, means, covariances, checked_roots(covariances, "the covariance"))
 
-    def from_precisions(self, weights, means, precisions):
+    def from_precisions(self, weights: FloatArray, means: FloatArray, precisions: FloatArray) -> Parameters:
         roots = root_of_precision(precisions, "the precision")
         return Parameters(weights, means, inverse_gram(roots), roots)
 
-    def precisions(self, precisions_cholesky):
+    def precisions(self, precisions_cholesky: FloatArray) -> FloatArray:
         return precisions_cholesky @ np.swapaxes(precisions_cholesky, 1, 2)
 
-    def variances(self, parameters):
+    def variances(self, parameters: Parameters) -> FloatArray:
         inverse = np.linalg.inv(parameters.precisions_cholesky)
         with np.errstate(over="ignore"):
             return (inverse**2).sum(axis=1)
 
-    def score_map(self, parameters, frame, n_threads):
+    def score_map(self, parameters: Parameters, frame: Frame, n_threads: int) -> ScoreMap:
         roots = parameters.precisions_cholesky
         K, D = parameters.means.shape
-        constant = constants(
-            parameters.weights, np.log(np.einsum("kii->ki", roots)).sum(axis=1), D
-        )
-        common = {
+        constant = constants(parameters.weights, np.log(np.einsum("kii->ki", roots)).sum(axis=1), D)
+        common: dict[str, Any] = {
             "root_shape": MATRIX,
             "centre": parameters.means,
             "constant": constant,
@@ -144,18 +150,17 @@ class Full:
             root=frame_roots, **common,
         )  # fmt: skip
 
-    def second_about_origin(self, terms, scatter):
-        K, P = terms.shape
-        D = int((np.sqrt(9 + 8 * P) - 3) / 2 + 0.5)
+    def second_about_origin(self, terms: FloatArray, scatter: FloatArray | None) -> FloatArray:
+        D = int((np.sqrt(9 + 8 * terms.shape[1]) - 3) / 2 + 0.5)
         return np.take(terms[:, D:], pair_index(D), axis=1)
 
-    def second_about_centres(self, second):
+    def second_about_centres(self, second: FloatArray) -> FloatArray:
         D = int(np.sqrt(second.shape[1]) + 0.5)
         square = second.reshape(-1, D, D)
         upper = np.triu(square)
         return upper + np.swapaxes(np.triu(square, 1), 1, 2)
 
-    def estimate(self, statistics, reg_covar, n_threads):
+    def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
         safe, weights, means, offset = new_means(statistics)
         scale = statistics.frame.scale
         covariances = statistics.second / safe[:, None, None]
@@ -170,18 +175,18 @@ class Full:
         singular = self.singular(covariances, roots, scale) | (failed != 0)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
 
-    def singular(self, covariances, roots, scale):
+    def singular(self, covariances: FloatArray, roots: FloatArray, scale: FloatArray) -> BoolArray:
         """Whether a covariance is singular to working precision (base.SINGULAR, base.SMALLEST_SPREAD)."""
         with np.errstate(invalid="ignore", over="ignore"):
             spread = np.sqrt(np.einsum("kii->ki", covariances))
             inverse_trace = ((spread[:, :, None] * roots) ** 2).sum(axis=(1, 2))
             return ~(inverse_trace * SINGULAR <= 1.0) | ~(spread * scale > SMALLEST_SPREAD).all(axis=1)
 
-    def needs_centring(self, parameters, offset, frame):
+    def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         with np.errstate(over="ignore", invalid="ignore"):
             variances = np.einsum("kii->ki", parameters.covariances) * frame.scale**2
             roots = parameters.precisions_cholesky / frame.scale[:, None]
             with_offset = absolute_quadratic(roots, np.sqrt(variances + offset**2))
-            if (with_offset <= LIMIT_OF_LOOSE_BOUND).all():
+            if (with_offset <= STATISTICS_LIMIT).all():
                 return np.zeros(offset.shape[0], dtype=bool)
             return worth_centring(with_offset, absolute_quadratic(roots, np.sqrt(variances)))

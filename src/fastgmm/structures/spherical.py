@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._typing import BoolArray, FloatArray
+from ..frame import Frame
 from ..parameters import Parameters
 from ..score_map import SCALAR, SPHERICAL, ScoreMap
+from ..statistics import Statistics
 from .base import SMALLEST_SPREAD, Estimate, check_positive, constants, new_means, starved, worth_centring
 
 
 class Spherical:
-    """log N(x) = const - p |z - m|^2 / 2; the frame has one scale for all features, or |z|^2 would weigh them."""
+    """log N(x) = const - p |z - m|^2 / 2.
+
+    The frame has one scale for all features, or |z|^2 would weigh them.
+    """
 
     name = "spherical"
     terms = SPHERICAL
@@ -18,35 +24,35 @@ class Spherical:
     pooled = False
     common_scale = True
 
-    def covariance_shape(self, n_components, n_features):
+    def covariance_shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
         return (n_components,)
 
-    def n_terms(self, n_features):
+    def n_terms(self, n_features: int) -> int:
         return n_features + 1
 
-    def n_parameters(self, n_components, n_features):
+    def n_parameters(self, n_components: int, n_features: int) -> int:
         return n_components + n_components * n_features + n_components - 1
 
-    def always_project(self, n_features):
+    def always_project(self, n_features: int) -> bool:
         return False
 
-    def from_covariances(self, weights, means, covariances):
+    def from_covariances(self, weights: FloatArray, means: FloatArray, covariances: FloatArray) -> Parameters:
         check_positive(covariances, "covariances", "one variance per component")
         return Parameters(weights, means, covariances, 1.0 / np.sqrt(covariances))
 
-    def from_precisions(self, weights, means, precisions):
+    def from_precisions(self, weights: FloatArray, means: FloatArray, precisions: FloatArray) -> Parameters:
         check_positive(precisions, "precisions", "one precision per component")
         return Parameters(weights, means, 1.0 / precisions, np.sqrt(precisions))
 
-    def precisions(self, precisions_cholesky):
+    def precisions(self, precisions_cholesky: FloatArray) -> FloatArray:
         return precisions_cholesky**2
 
-    def variances(self, parameters):
+    def variances(self, parameters: Parameters) -> FloatArray:
         with np.errstate(over="ignore", divide="ignore"):
             variance = 1.0 / parameters.precisions_cholesky**2
         return np.repeat(variance[:, None], parameters.means.shape[1], axis=1)
 
-    def score_map(self, parameters, frame, n_threads):
+    def score_map(self, parameters: Parameters, frame: Frame, n_threads: int) -> ScoreMap:
         D = parameters.means.shape[1]
         root = parameters.precisions_cholesky / frame.scale[0]
         mean = frame.to_frame(parameters.means)
@@ -67,13 +73,13 @@ class Spherical:
                 constant=constant,
             )
 
-    def second_about_origin(self, terms, scatter):
+    def second_about_origin(self, terms: FloatArray, scatter: FloatArray | None) -> FloatArray:
         return np.ascontiguousarray(terms[:, -1])
 
-    def second_about_centres(self, second):
+    def second_about_centres(self, second: FloatArray) -> FloatArray:
         return second[:, 0]
 
-    def estimate(self, statistics, reg_covar, n_threads):
+    def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
         safe, weights, means, offset = new_means(statistics)
         D = offset.shape[1]
         scale = statistics.frame.scale[0]
@@ -84,7 +90,7 @@ class Spherical:
             roots = 1.0 / np.sqrt(covariances)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
 
-    def needs_centring(self, parameters, offset, frame):
+    def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         D = offset.shape[1]
         with np.errstate(over="ignore", invalid="ignore"):
             root = parameters.precisions_cholesky / frame.scale[0]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._typing import BoolArray, FloatArray
+from ..frame import Frame
 from ..kernels import _linalg
 from ..parameters import Parameters
 from ..score_map import LINEAR, MATRIX, ScoreMap
+from ..statistics import Statistics
 from .base import Estimate, constants, new_means, starved, worth_centring
 from .full import Full, absolute_quadratic, checked_roots, inverse_gram, root_of_precision
 
@@ -14,8 +17,8 @@ from .full import Full, absolute_quadratic, checked_roots, inverse_gram, root_of
 class Tied:
     """log N(x) = const + b' z - |U' z|^2 / 2: only the linear part differs between components.
 
-    While all rows' responsibilities sum to 1 the total scatter is constant over iterations; the covariance is what
-    the scatter between the means leaves of it.
+    While all rows' responsibilities sum to 1 the total scatter is constant over iterations; the covariance is
+    what the scatter between the means leaves of it.
     """
 
     name = "tied"
@@ -24,36 +27,36 @@ class Tied:
     pooled = True
     common_scale = False
 
-    def covariance_shape(self, n_components, n_features):
+    def covariance_shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
         return (n_features, n_features)
 
-    def n_terms(self, n_features):
+    def n_terms(self, n_features: int) -> int:
         return n_features
 
-    def n_parameters(self, n_components, n_features):
+    def n_parameters(self, n_components: int, n_features: int) -> int:
         return n_features * (n_features + 1) // 2 + n_components * n_features + n_components - 1
 
-    def always_project(self, n_features):
+    def always_project(self, n_features: int) -> bool:
         return False
 
-    def from_covariances(self, weights, means, covariances):
+    def from_covariances(self, weights: FloatArray, means: FloatArray, covariances: FloatArray) -> Parameters:
         root = checked_roots(covariances[None], "the covariance (shared)")[0]
         return Parameters(weights, means, covariances, root)
 
-    def from_precisions(self, weights, means, precisions):
+    def from_precisions(self, weights: FloatArray, means: FloatArray, precisions: FloatArray) -> Parameters:
         root = root_of_precision(precisions[None], "the precision (shared)")[0]
         return Parameters(weights, means, inverse_gram(root), root)
 
-    def precisions(self, precisions_cholesky):
+    def precisions(self, precisions_cholesky: FloatArray) -> FloatArray:
         return precisions_cholesky @ precisions_cholesky.T
 
-    def variances(self, parameters):
+    def variances(self, parameters: Parameters) -> FloatArray:
         inverse = np.linalg.inv(parameters.precisions_cholesky)
         with np.errstate(over="ignore"):
             variance = (inverse**2).sum(axis=0)
         return np.repeat(variance[None, :], parameters.means.shape[0], axis=0)
 
-    def score_map(self, parameters, frame, n_threads):
+    def score_map(self, parameters: Parameters, frame: Frame, n_threads: int) -> ScoreMap:
         root = parameters.precisions_cholesky / frame.scale[:, None]
         mean = frame.to_frame(parameters.means)
         log_det = np.log(np.diagonal(parameters.precisions_cholesky)).sum()
@@ -80,16 +83,17 @@ class Tied:
                 common_abs=absolute,
             )
 
-    def second_about_origin(self, terms, scatter):
+    def second_about_origin(self, terms: FloatArray, scatter: FloatArray | None) -> FloatArray:
+        assert scatter is not None
         return np.triu(scatter) + np.triu(scatter, 1).T
 
-    def second_about_centres(self, second):
+    def second_about_centres(self, second: FloatArray) -> FloatArray:
         D = int(np.sqrt(second.size) + 0.5)
         square = second.reshape(D, D)
         return np.triu(square) + np.triu(square, 1).T
 
-    def estimate(self, statistics, reg_covar, n_threads):
-        safe, weights, means, offset = new_means(statistics)
+    def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
+        _, weights, means, offset = new_means(statistics)
         scale = statistics.frame.scale
         total = statistics.weight.sum()
         between = (offset * statistics.weight[:, None]).T @ offset
@@ -107,7 +111,7 @@ class Tied:
             np.full(weights.shape, singular),
         )
 
-    def needs_centring(self, parameters, offset, frame):
+    def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         """All components or none: their second moments are pooled."""
         with np.errstate(over="ignore", invalid="ignore"):
             variance = np.diagonal(parameters.covariances) * frame.scale**2

@@ -1,0 +1,24 @@
+"""The sections of the benchmark, in the order they run and are reported.
+
+Every module offers:
+
+    TITLE            its heading
+    KEY              the names that identify a row, so that a new run replaces rows of an older one
+    run(context)     yields rows (dictionaries that JSON can hold) as they are measured
+    table(rows)      the report, in Markdown
+"""
+
+from __future__ import annotations
+
+from sections import agreement, end_to_end, equal, memory, quality, rate, seeding, share
+
+SECTIONS = {
+    "equal": equal,
+    "agreement": agreement,
+    "rate": rate,
+    "end_to_end": end_to_end,
+    "quality": quality,
+    "seeding": seeding,
+    "share": share,
+    "memory": memory,
+}

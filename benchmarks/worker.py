@@ -1,0 +1,102 @@
+"""The process that fits: one library, commands on standard input, answers on standard output.
+
+Both are lines of JSON; arrays travel in files. harness.Worker is the other end. This file and what it imports
+run in every library's environment, so they may use nothing but the standard library, NumPy, threadpoolctl and
+that library.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import sys
+import traceback
+import warnings
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+from problems import Start
+
+_POOL_KEYS = ("internal_api", "num_threads", "architecture", "version")
+
+
+class Session:
+    """What one worker remembers between commands."""
+
+    def __init__(self, adapter_name: str, n_threads: int) -> None:
+        self.adapter = importlib.import_module(f"adapters.{adapter_name}_adapter")
+        self.adapter.prepare(n_threads)
+        self.n_threads = n_threads
+        self.X = np.empty((0, 0))
+        self.starts: dict[str, Start] = {}
+
+    def info(self) -> dict[str, Any]:
+        return {
+            "label": self.adapter.LABEL,
+            "covariance_types": self.adapter.COVARIANCE_TYPES,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "pools": [{key: pool.get(key) for key in _POOL_KEYS} for pool in threadpoolctl.threadpool_info()],
+            **self.adapter.info(),
+        }
+
+    def load(self, path: str) -> dict[str, Any]:
+        """Read a data set into this process's own memory, as a user's data would be."""
+        self.X = np.load(path)
+        self.starts.clear()
+        return {"shape": self.X.shape}
+
+    def load_start(self, path: str, covariance_type: str) -> dict[str, Any]:
+        with np.load(path) as arrays:
+            parts = {name: arrays[name] for name in Start._fields}
+        self.starts[covariance_type] = Start(**{**parts, "reg_covar": float(parts["reg_covar"])})
+        return {}
+
+    def fit(self, covariance_type: str, max_iter: int, score: bool = False) -> dict[str, Any]:
+        start = self.starts[covariance_type]
+        return self._answer(self.adapter.fit(self.X, start, covariance_type, max_iter), score)
+
+    def fit_default(
+        self, n_components: int, seed: int, max_iter: int | None = None, score: bool = False
+    ) -> dict[str, Any]:
+        return self._answer(self.adapter.fit_default(self.X, n_components, seed, max_iter), score)
+
+    def peak(self, instruction_set: str) -> dict[str, Any]:
+        import peak
+
+        return {"flop_per_second": peak.flop_rate(instruction_set, self.n_threads)}
+
+    @staticmethod
+    def _answer(fit: Any, score: bool) -> dict[str, Any]:
+        return {
+            "seconds": fit.seconds,
+            "n_iter": int(fit.n_iter),
+            "finite": bool(np.isfinite(fit.means).all() and np.isfinite(fit.covariances).all()),
+            "log_likelihood": fit.score() if score and fit.score is not None else None,
+            **fit.extra,
+        }
+
+
+def main() -> None:
+    adapter_name, n_threads = sys.argv[1], int(sys.argv[2])
+    # Libraries that print must not disturb the answers: give them standard error instead.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")
+    session = Session(adapter_name, n_threads)
+    for line in sys.stdin:
+        request = json.loads(line)
+        command = request.pop("command")
+        try:
+            answer = getattr(session, command)(**request)
+        except Exception as error:  # the harness decides what a failure means
+            answer = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        answers.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()
