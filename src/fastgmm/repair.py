@@ -122,7 +122,7 @@ def longest_axis(parameters: Parameters, structure: Structure, k: int) -> FloatA
 
 
 def floored(covariances: FloatArray, structure: Structure, frame: Frame) -> FloatArray:
-    """Covariances raised to FLOOR of the data's variances and to a condition within 1 / FLOOR of correlations."""
+    """Covariances raised to FLOOR of the data's variances and to correlations of condition 1 / FLOOR."""
     scale2 = frame.scale**2
     if structure.name == "spherical":
         value = covariances * scale2[0]

@@ -17,6 +17,7 @@ from .parameters import Parameters
 from .passes import LOG_LIKELIHOOD, LOG_MAX, score_rows
 from .score_map import ScoreMap
 from .structures import Structure
+from .threads import single_threaded_blas
 
 
 class RowSummary(NamedTuple):
@@ -28,10 +29,12 @@ class RowSummary(NamedTuple):
 
 
 def _prepare(structure: Structure, parameters: Parameters, n_threads: int) -> tuple[Frame, ScoreMap]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        variances = structure.variances(parameters)
-    frame = frame_of_parameters(parameters.weights, parameters.means, variances, structure.common_scale)
-    return frame, structure.score_map(parameters, frame, n_threads)
+    with single_threaded_blas():  # a threaded factorisation gives other bits
+        with np.errstate(over="ignore", invalid="ignore"):
+            variances = structure.variances(parameters)
+        weights, means = parameters.weights, parameters.means
+        frame = frame_of_parameters(weights, means, variances, structure.common_scale)
+        return frame, structure.score_map(parameters, frame, n_threads)
 
 
 def _write(X: RowArray, structure: Structure, parameters: Parameters, n_threads: int, **outputs: Any) -> None:

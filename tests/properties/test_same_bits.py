@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import assert_same_bits, parameters_of, run_em
 from shapes import cases
+from threadpoolctl import threadpool_limits
 
 from fastgmm import GaussianMixture
 from fastgmm.rows import labels, log_density, log_prob_components, responsibilities
@@ -96,6 +97,22 @@ def test_n_jobs_of_a_whole_fit(covariance_type, kernel, init_params):
     }
     results = [fitted_bits(GaussianMixture(4, n_jobs=n_jobs, **arguments), X) for n_jobs in THREADS]
     assert all(result == results[0] for result in results[1:])
+
+
+@pytest.mark.parametrize("n_features", [5, 12, 20, 28, 33, 40, 64, 100])
+def test_threads_of_blas(covariance_type, n_features):
+    """A threaded product or factorisation has other bits, so BLAS must not have threads of its own."""
+    X, start = datasets.problem(6, 1_500, n_features, 3, covariance_type, 1.0)
+    arguments = datasets.init_arguments(covariance_type, start)
+    estimator = GaussianMixture(3, covariance_type=covariance_type, max_iter=2, **arguments)
+    results = []
+    for limit in (1, 2, 4):
+        with threadpool_limits(limit, user_api="blas"):
+            fitted = fitted_bits(estimator, X)
+            rows = [getattr(estimator, name)(X) for name in ("score_samples", "predict_proba")]
+            results.append([*fitted, *(values.tobytes() for values in rows)])
+    assert results[1] == results[0]
+    assert results[2] == results[0]
 
 
 def test_run_to_run(covariance_type):
