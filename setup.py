@@ -52,8 +52,12 @@ C_FLAGS = [
 ]
 
 NEEDS_VECTORS = """
-typedef double v8 __attribute__((vector_size(64)));
-void add(v8 *a, const v8 *b) { *a += *b; }
+typedef double doubles __attribute__((vector_size(32)));
+typedef long long integers __attribute__((vector_size(32)));
+void probe(doubles *a, const doubles *b, const integers *c)
+{
+    *a = __builtin_shufflevector(*a, *b, 0, 4, 2, 6) + __builtin_convertvector(*c, doubles);
+}
 """
 NEEDS_X86_64 = "#ifndef __x86_64__\n#error not x86-64: only the base kernels are built\n#endif\nint x86_64;\n"
 NEEDS_OPENMP = """
@@ -66,7 +70,7 @@ int main(void) {
 }
 """
 
-NO_COMPILER = """fastgmm needs a C compiler that knows GCC's vector extensions (GCC >= 11 or Clang >= 12).
+NO_COMPILER = """fastgmm needs a C compiler that knows GCC's vector extensions (GCC >= 12 or Clang >= 12).
 None was found, or it does not work: see its messages above, and set CC to choose another."""
 
 NO_CLANG_CL = """fastgmm cannot be built by Microsoft's cl.exe alone: it has no GCC vector extensions.

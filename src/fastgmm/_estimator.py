@@ -30,6 +30,7 @@ from ._validation import (
 from .blocks import ArrayData
 from .exceptions import RepairWarning
 from .frame import Frame
+from .seeding import Start
 from .threads import effective_n_threads, single_threaded_blas
 
 
@@ -72,10 +73,10 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         data: ArrayData,
         given: dict[str, FloatArray | None],
         random_state: np.random.RandomState,
-        n_threads: int,
+        options: em.EMOptions,
         frame: Frame | None,
-    ) -> Any:
-        """Make the parameters that one run starts from; `frame` is of the data, None where unknown."""
+    ) -> Start:
+        """Make what one run starts from; `frame` is of the data, None where unknown."""
 
     @abstractmethod
     def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
@@ -225,12 +226,14 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         best: em.EMResult | None = None
         for run in range(n_runs):
             if last is None:
-                start, bound = self._make_start(data, given, random_state, n_threads, frame), -np.inf
+                start, bound = self._make_start(data, given, random_state, options, frame), -np.inf
             else:
-                start, bound = last
+                start, bound = Start(last[0]), last[1]
             name = type(self).__name__
             with Progress(name, run, n_runs, options.max_iter, self.verbose, self.verbose_interval) as report:
-                result = self._run(data, start, options, bound, report, frame)
+                result = self._run(data, start.parameters, options, bound, report, frame)
+            result.n_repairs += len(start.repaired)
+            result.repaired = tuple(sorted({*result.repaired, *start.repaired}))
             # Without iterations there is no bound to compare: the last start is kept, as scikit-learn does.
             if best is None or options.max_iter == 0 or result.lower_bound > best.lower_bound:
                 best = result

@@ -160,6 +160,10 @@ def _first_not_number(X: Any) -> tuple[int, int, Any] | None:
     return None
 
 
+# Largest weights outside this range could overflow or vanish in products with second moments.
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-100, 1e100
+
+
 def check_sample_weight(sample_weight: Any, n_rows: int) -> FloatArray | None:
     """Validate weights of rows.
 
@@ -176,7 +180,8 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> FloatArray | None:
     Raises
     ------
     ValueError
-        For NaN, infinity, negative numbers, another length or shape, or a sum that is zero or not finite.
+        For NaN, infinity, negative numbers, another length or shape, all zeros, or a largest weight outside
+        1e-100 to 1e100.
     """
     if sample_weight is None:
         return None
@@ -214,8 +219,12 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> FloatArray | None:
         raise ValueError(
             "Sample weights must contain at least one non-zero number: sample_weight is all zero."
         )
-    if not np.isfinite(total):
-        raise ValueError("The sum of sample_weight is not finite. Divide sample_weight by its largest entry.")
+    largest = weights.max()
+    if not np.isfinite(total) or not SMALLEST_WEIGHT <= largest <= LARGEST_WEIGHT:
+        raise ValueError(
+            f"The largest sample_weight is {largest}: weighted sums would leave the range of float64. Divide "
+            "sample_weight by its largest entry."
+        )
     # Compiled code must not read numbers from odd addresses.
     return weights if weights.flags.aligned else weights.copy()
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from ._typing import FloatArray, RowArray
 from .frame import Frame, make_frame, power_of_two_near_inverse
-from .kernels._pass import Pass
-from .score_map import DIAGONAL, SCALAR, ScoreMap
+from .kernels._pass import DIAGONAL, SCALAR, Pass
+from .score_map import ScoreMap
 
 # Rows looked at for a first idea of where the data lie.
 SAMPLE_ROWS = 256

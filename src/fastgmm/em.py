@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from ._typing import BoolArray, FloatArray, LabelArray
+from ._typing import BoolArray, FloatArray
 from .blocks import ArrayData
 from .frame import Frame
+from .kernels import _pass
 from .parameters import Parameters
 from .passes import accumulate
 from .repair import keep_weightless, repair
+from .score_map import ScoreMap
 from .statistics import Statistics
 from .structures import Estimate, Structure
 
@@ -60,54 +63,67 @@ HISTORY = (
 
 
 class Maximiser:
-    """M-steps with all that can go wrong: moments lost to cancellation, degenerate components.
+    """Passes and M-steps with all that can go wrong: moments lost to cancellation, degenerate components.
 
-    One per run: it counts reseeds, remembers the scatter that tied covariances share, and which components
-    are to be accumulated about their own means.
+    One per run. It remembers the scatter that tied covariances share, which components are past help by
+    centring, which stand on a floor, how often each was reseeded, and what its passes cost.
     """
 
-    def __init__(self, data: ArrayData, structure: Structure, frame: Frame, options: EMOptions) -> None:
+    def __init__(
+        self,
+        data: ArrayData,
+        structure: Structure,
+        frame: Frame,
+        options: EMOptions,
+        n_components: int,
+    ) -> None:
         self.data, self.structure, self.frame, self.options = data, structure, frame, options
+        self.n_components = n_components
         self.shared_second: FloatArray | None = None
-        self.n_reseeds: LabelArray | None = None
+        self.n_reseeds = np.zeros(n_components, dtype=np.int64)
+        self.hopeless = np.zeros(n_components, dtype=bool)
+        self.floored = np.zeros(n_components, dtype=bool)
         self.repaired: set[int] = set()
         self.n_repairs = 0
+        self.seconds = self.pairs = self.pairs_centred = 0.0
 
     def centred(self, parameters: Parameters) -> BoolArray:
         """Components to accumulate about their means: about the origin they would lose digits."""
-        K = parameters.weights.size
-        if self.structure.always_project(self.data.n_features) or kernel_choice() == "centred":
-            return np.ones(K, dtype=bool)
+        if self.structure.always_project(self.data.n_features) or _pass.kernel_choice() == "centred":
+            return np.ones(self.n_components, dtype=bool)
         offset = self.frame.to_frame(parameters.means)
         return self.structure.needs_centring(parameters, offset, self.frame)
 
-    def collect(
-        self, n_components: int, centres: FloatArray, centred: BoolArray, **source: Any
-    ) -> Statistics:
-        """One pass over the data."""
+    def collect(self, score_map: ScoreMap, centres: FloatArray, centred: BoolArray) -> Statistics:
+        """One pass over the data under a score map, moments about centres for the components marked."""
+        began = perf_counter()
         share = self.structure.pooled and not centred.any()
         statistics = accumulate(
             self.data,
             self.structure,
             self.frame,
-            n_components,
+            self.n_components,
             self.options.n_threads,
+            score_map=score_map,
             centres=centres,
             centred=centred,
-            second=self.shared_second if share and "score_map" in source else None,
-            **source,
+            second=self.shared_second if share else None,
         )
-        if share and "score_map" in source:
+        if share:
             self.shared_second = statistics.second
+        self.seconds += perf_counter() - began
+        self.pairs += statistics.pairs
+        self.pairs_centred += statistics.pairs_centred
         return statistics
 
     def maximise(
         self,
         statistics: Statistics,
+        centred: BoolArray,
         previous: Parameters | None,
         look_again: Callable[[FloatArray, BoolArray], Statistics],
     ) -> tuple[Parameters, int, int]:
-        """Parameters from statistics; numbers of second looks and repairs it took.
+        """Parameters from statistics; how many components took a second look, and a new repair.
 
         look_again(centres, centred) runs the pass once more under the same responsibilities, with the moments
         of some components about new centres.
@@ -117,21 +133,24 @@ class Maximiser:
         doubtful = self._doubtful(estimate, statistics)
         if doubtful.any():
             looks = int(np.count_nonzero(doubtful))
-            about = doubtful | (statistics.reference != self.frame.shift).any(axis=1)
             centres = np.where(doubtful[:, None], estimate.parameters.means, statistics.reference)
-            estimate = self._estimate(look_again(centres, about), previous)
+            estimate = self._estimate(look_again(centres, doubtful | centred), previous)
+            self.hopeless |= doubtful & estimate.singular
+        self.hopeless &= estimate.singular
         bad = estimate.degenerate
         if not bad.any():
+            self.floored[:] = False
             return estimate.parameters, looks, 0
-        if self.n_reseeds is None:
-            self.n_reseeds = np.zeros(bad.size, dtype=np.int64)
-        parameters = repair(
+        parameters, reseeded = repair(
             estimate, self.structure, self.frame, self.options.repair, self.n_reseeds, previous
         )
-        self.repaired.update(np.flatnonzero(bad).tolist())
-        n_bad = int(np.count_nonzero(bad))
-        self.n_repairs += n_bad
-        return parameters, looks, n_bad
+        # a component that stands on its floor already is not repaired again and again
+        new = bad & (reseeded | ~self.floored)
+        self.floored = bad & ~reseeded
+        self.repaired.update(np.flatnonzero(new).tolist())
+        n_new = int(np.count_nonzero(new))
+        self.n_repairs += n_new
+        return parameters, looks, n_new
 
     def _estimate(self, statistics: Statistics, previous: Parameters | None) -> Estimate:
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -142,18 +161,11 @@ class Maximiser:
         """Components whose moments lost too many digits where they were taken: centring them would help."""
         parameters = estimate.parameters
         offset = (parameters.means - statistics.reference) * self.frame.scale
-        doubtful = self.structure.needs_centring(parameters, offset, self.frame)
+        lossy = self.structure.needs_centring(parameters, offset, self.frame) & ~estimate.singular
         # a covariance without a factor may be nothing but cancellation, unless it was centred already
-        moved = (np.abs(offset) > 0).any(axis=1)
-        doubtful = (doubtful | (estimate.singular & moved)) & ~estimate.starved
+        lost = estimate.singular & (np.abs(offset) > 0).any(axis=1)
+        doubtful = (lossy | lost) & ~estimate.starved & ~self.hopeless
         return np.full(doubtful.shape, doubtful.any()) if self.structure.pooled else doubtful
-
-
-def kernel_choice() -> str:
-    """The test hook of the kernels: 'auto', 'features' or 'centred'."""
-    from .kernels import _pass
-
-    return _pass.kernel_choice()
 
 
 def run(
@@ -180,33 +192,28 @@ def run(
         return result
     if frame is None:
         frame = data.frame(options.n_threads, structure.common_scale)
-    maximiser = Maximiser(data, structure, frame, options)
+    maximiser = Maximiser(data, structure, frame, options, start.weights.size)
     parameters, bound = start, previous_bound
-    n_components = start.weights.size
     for iteration in range(1, options.max_iter + 1):
         began = perf_counter()
+        maximiser.seconds = maximiser.pairs = maximiser.pairs_centred = 0.0
         score_map = structure.score_map(parameters, frame, options.n_threads)
-        source = {"score_map": score_map}
         centred = maximiser.centred(parameters)
-        ready = perf_counter()
-        statistics = maximiser.collect(n_components, parameters.means, centred, **source)
-        passed = perf_counter()
-
-        def look_again(centres: FloatArray, about: BoolArray, source: dict[str, Any] = source) -> Statistics:
-            return maximiser.collect(n_components, centres, about, **source)
-
-        parameters, looks, n_bad = maximiser.maximise(statistics, parameters, look_again)
+        statistics = maximiser.collect(score_map, parameters.means, centred)
+        parameters, looks, n_repaired = maximiser.maximise(
+            statistics, centred, parameters, partial(maximiser.collect, score_map)
+        )
         previous_bound, bound = bound, statistics.log_likelihood / statistics.total_weight
         change = bound - previous_bound
-        converged = abs(change) < options.tol and not n_bad
+        converged = abs(change) < options.tol and not n_repaired
         values = (
             bound,
-            passed - ready,
-            perf_counter() - passed + ready - began,
-            statistics.pairs,
-            statistics.pairs_centred,
+            maximiser.seconds,
+            perf_counter() - began - maximiser.seconds,
+            maximiser.pairs,
+            maximiser.pairs_centred,
             looks,
-            n_bad,
+            n_repaired,
         )
         for key, value in zip(HISTORY, values, strict=True):
             result.history[key].append(value)

@@ -1,7 +1,8 @@
 """The frame: coordinates z = (x - shift) * scale in which scores are expanded in features.
 
 The scale is a power of two, so that scaling is exact: values in the frame differ from the user's by the
-rounding of one subtraction and by nothing else.
+rounding of one subtraction and by nothing else. (k-means, whose rounding does not matter, also uses frames of
+other scales.)
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ LARGEST_EXPONENT = 500
 
 @dataclass(frozen=True)
 class Frame:
-    """shift (D,) in the user's units and scale (D,), powers of two."""
+    """shift (D,) in the user's units and scale (D,)."""
 
     shift: FloatArray
     scale: FloatArray
@@ -68,8 +69,8 @@ def frame_of_parameters(
     share = weights / total if usable else np.full(weights.shape, 1.0 / weights.size)
     # about the heaviest component's mean, so that a far origin costs no digits and overflow is postponed
     origin = means[np.argmax(share)]
-    mean = origin + share @ (means - origin)
     with np.errstate(over="ignore", invalid="ignore"):
+        mean = origin + 2.0 * (share @ (means / 2 - origin / 2))
         deviation = np.abs(means - mean)
         largest = deviation.max(axis=0)
         safe = np.where(largest > 0, largest, 1.0)

@@ -225,17 +225,16 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
         data: ArrayData,
         given: dict[str, FloatArray | None],
         random_state: np.random.RandomState,
-        n_threads: int,
+        options: em.EMOptions,
         frame: Frame | None,
-    ) -> Parameters:
+    ) -> seeding.Start:
         return seeding.initial_parameters(
             data,
             self._structure(),
             self.n_components,
             init_params=self.init_params,
-            reg_covar=float(self.reg_covar),
+            options=options,
             random_state=random_state,
-            n_threads=n_threads,
             frame=frame,
             **given,
         )

@@ -10,8 +10,8 @@ import numpy as np
 from ._typing import FloatArray, IndexArray
 from .blocks import ArrayData
 from .frame import Frame
-from .kernels._pass import Pass
-from .score_map import LINEAR, NO_TERMS, SCALAR, VECTOR, ScoreMap
+from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, VECTOR, Pass
+from .score_map import ScoreMap
 
 # Lloyd steps for a start: EM goes on from there, and the last few digits of k-means are not worth its time.
 LLOYD_STEPS = 30
@@ -80,24 +80,33 @@ def plus_plus(
     return chosen
 
 
-def lloyd(data: ArrayData, centres: FloatArray, frame: Frame, n_threads: int) -> FloatArray:
+def assign(data: ArrayData, centres: FloatArray, frame: Frame, n_threads: int) -> tuple[FloatArray, float]:
+    """One of Lloyd's steps: means of the rows nearest to each centre, and the sum of the best scores.
+
+    Distances are in units of the frame. Empty clusters keep their centre. The sum of squares is that of |z|^2
+    over the rows minus twice the sum of the best scores.
+    """
+    sweep = Pass(data.X, data.sample_weight, frame, centres.shape[0])
+    sweep.score(nearest_centre_map(centres, frame.scale, frame, LINEAR, data.n_features), hard=True)
+    sweep.accumulate(LINEAR, data.n_features, True, None, None, SCALAR, False, False)
+    sums = sweep.run(n_threads)
+    filled = sums["weight"] > 0
+    centres = centres.copy()
+    centres[filled] = frame.shift + sums["terms"][filled] / sums["weight"][filled, None] / frame.scale
+    return centres, float(sums["head"][LOG_LIKELIHOOD])
+
+
+def lloyd(
+    data: ArrayData, centres: FloatArray, frame: Frame, sum_of_squares: float, n_threads: int
+) -> FloatArray:
     """Lloyd's iterations from given centres (user units), distances in the units of the frame.
 
-    Empty clusters keep their centre. Returns the centres.
+    sum_of_squares is that of w |z|^2 over the rows, z in the frame. Returns the centres.
     """
-    D = data.n_features
     previous = np.inf
     for _ in range(LLOYD_STEPS):
-        sweep = Pass(data.X, data.sample_weight, frame, centres.shape[0])
-        sweep.score(nearest_centre_map(centres, frame.scale, frame, LINEAR, D), hard=True)
-        sweep.accumulate(LINEAR, D, True, None, None, SCALAR, False, False)
-        sums = sweep.run(n_threads)
-        weight = sums["weight"]
-        filled = weight > 0
-        centres = centres.copy()
-        centres[filled] = frame.shift + sums["terms"][filled] / weight[filled, None] / frame.scale
-        # minus half the sum of squares, up to the constant sum of |z|^2: about D a row in frame units
-        inertia = -2.0 * float(sums["head"][0]) + D * data.total_weight
+        centres, score = assign(data, centres, frame, n_threads)
+        inertia = sum_of_squares - 2.0 * score
         if not previous - inertia > LLOYD_TOLERANCE * abs(inertia):
             break
         previous = inertia

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -10,22 +9,10 @@ import numpy as np
 from ._typing import BoolArray, FloatArray, LabelArray, RowArray
 from .blocks import ArrayData
 from .frame import Frame
-from .kernels._pass import Pass
-from .parameters import Parameters
+from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX, PAIRS, PAIRS_CENTRED, WEIGHT, Pass
 from .score_map import ScoreMap
 from .statistics import Statistics
 from .structures import Structure
-
-# Entries of the head of an accumulator: enum fg_head of kernels/job.h.
-LOG_LIKELIHOOD, NEG_ENTROPY, LOG_MAX, WEIGHT, PAIRS, PAIRS_CENTRED = range(6)
-
-
-def fingerprint(parameters: Parameters) -> bytes:
-    """Digest of the parameters; statistics made under different ones do not add up."""
-    digest = hashlib.blake2b(digest_size=16)
-    for array in (parameters.weights, parameters.means, parameters.precisions_cholesky):
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.digest()
 
 
 def accumulate(
@@ -42,7 +29,6 @@ def accumulate(
     centred: BoolArray | None = None,
     second: FloatArray | None = None,
     hard: bool = False,
-    entropy: bool = False,
     made_under: bytes = b"",
 ) -> Statistics:
     """One pass: responsibilities from a score map, an (N, K) array or labels; Statistics out.
@@ -67,7 +53,7 @@ def accumulate(
 
     sweep = Pass(data.X, data.sample_weight, frame, n_components)
     if score_map is not None:
-        sweep.score(score_map, hard, entropy)
+        sweep.score(score_map, hard)
     elif responsibilities is not None:
         sweep.give_responsibilities(responsibilities)
     else:
@@ -114,7 +100,6 @@ def accumulate(
         first=first,
         second=second,
         log_likelihood=float(head[LOG_LIKELIHOOD]),
-        neg_entropy=float(head[NEG_ENTROPY]),
         log_max_responsibility=float(head[LOG_MAX]),
         total_weight=float(head[WEIGHT]),
         n_rows=data.n_rows,

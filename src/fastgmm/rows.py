@@ -12,9 +12,9 @@ import numpy as np
 from ._typing import FloatArray, LabelArray, RowArray
 from .blocks import ArrayData
 from .frame import Frame, frame_of_parameters
-from .kernels._pass import Pass
+from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX, Pass
 from .parameters import Parameters
-from .passes import LOG_LIKELIHOOD, LOG_MAX, score_rows
+from .passes import score_rows
 from .score_map import ScoreMap
 from .structures import Structure
 from .threads import single_threaded_blas

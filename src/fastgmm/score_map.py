@@ -8,10 +8,6 @@ import numpy as np
 
 from ._typing import FloatArray
 
-# Terms of the feature vector and shapes of roots: the numbers of kernels/job.h.
-NO_TERMS, LINEAR, SPHERICAL, DIAGONAL, FULL = 0, 1, 2, 3, 4
-SCALAR, VECTOR, MATRIX = 0, 1, 2
-
 EPSILON = float(np.finfo(np.float64).eps)
 # A score's error is about EPSILON times the sum of the absolute values of its terms. Beyond this sum the
 # expansion in features would err by more than 1e-9, and the projected kernel takes over.
@@ -25,10 +21,9 @@ HALF_LOG_2PI = 0.5 * float(np.log(2.0 * np.pi))
 class ScoreMap:
     """Scores s_k(x) = log weight_k + log N(x | mean_k, covariance_k), in two forms.
 
-    Expanded, in the frame: offset_k + sum_p coef_kp phi_p(z) [- |common_root z|^2 / 2], with
-    bound_offset_k + sum_p bound_kp phi_p(|z|) [+ |z|' common_abs |z|] no less than the sum of the absolute
-    values of all terms that were added up on the way. Projected:
-    constant_k - |root_k ((x - centre_k) * scale)|^2 / 2.
+    Expanded, in the frame: offset_k + sum_p coef_kp phi_p(z) [- |y|^2 / 2, y = common_root z]. With r_i the
+    largest |z_i|, bound_offset_k + sum_p bound_kp phi_p(r) [+ max |y| (| |common_root| r | + common_reach)]
+    times EPSILON is about the largest error. Projected: constant_k - |root_k ((x - centre_k) * scale)|^2 / 2.
     """
 
     terms: int
@@ -44,5 +39,5 @@ class ScoreMap:
     always_project: bool = False
     project_whole_block: bool = False
     common_root: FloatArray | None = None
-    common_abs: FloatArray | None = None
+    common_reach: float = 0.0
     limit: float = LIMIT

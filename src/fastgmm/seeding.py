@@ -6,7 +6,8 @@ Every start is an M-step from responsibilities, made by the same pass that EM ma
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
@@ -15,18 +16,27 @@ from . import em
 from ._typing import BoolArray, FloatArray, IndexArray
 from .blocks import ArrayData
 from .frame import Frame
-from .kmeans import lloyd, nearest_centre_map, plus_plus
+from .kernels._pass import NO_TERMS
+from .kmeans import assign, lloyd, nearest_centre_map, plus_plus
 from .parameters import Parameters
 from .passes import accumulate
-from .score_map import NO_TERMS
 from .statistics import Statistics
 from .structures import Structure
 
 # Rows of the sub-sample that k-means seeds from: so many per component, within these limits.
 ROWS_PER_COMPONENT = 128
 FEWEST_ROWS, MOST_ROWS = 2048, 16384
+# Lloyd's steps over all rows after those on the sub-sample: its clusters' centres are a sample's.
+STEPS_OVER_ALL = 2
 # Random responsibilities are drawn this many numbers at a time.
 NUMBERS_PER_BLOCK = 1 << 20
+
+
+class Start(NamedTuple):
+    """Parameters to start from, and the components that had to be repaired on the way."""
+
+    parameters: Parameters
+    repaired: tuple[int, ...] = ()
 
 
 def initial_parameters(
@@ -35,46 +45,42 @@ def initial_parameters(
     n_components: int,
     *,
     init_params: str,
-    reg_covar: float,
+    options: em.EMOptions,
     random_state: np.random.RandomState,
     weights: FloatArray | None = None,
     means: FloatArray | None = None,
     precisions: FloatArray | None = None,
-    n_threads: int = 1,
     frame: Frame | None = None,
-) -> Parameters:
+) -> Start:
     """Start parameters; given arrays are taken as they are, the rest is seeded.
 
     With means given, rows are assigned to the nearest of them (features in units of their spread; spherical
     covariances: raw) and the weights and covariances that were not given come from that assignment.
+    `options` say how degenerate components are repaired and what is added to covariances.
     """
     if weights is not None and means is not None and precisions is not None:
-        return structure.from_precisions(weights, means, precisions)
+        return Start(structure.from_precisions(weights, means, precisions))
     if frame is None:
-        frame = data.frame(n_threads, structure.common_scale)
-    options = em.EMOptions(reg_covar=reg_covar, n_threads=n_threads)
+        frame = data.frame(options.n_threads, structure.common_scale)
     start = _Start(data, structure, frame, n_components, options)
     if means is not None:
-        parameters = start.from_centres(means, _units(data, structure, frame))
+        # all features of a spherical structure's frame have one unit already
+        parameters, repaired = start.from_centres(means, frame.scale)
     elif init_params == "kmeans":
-        parameters = _kmeans_start(start, random_state)
+        parameters, repaired = _kmeans_start(start, random_state)
     elif init_params == "k-means++":
-        index = kmeans_plusplus(
-            data.X, n_components, sample_weight=data.sample_weight, random_state=random_state
-        )[1]
-        parameters = start.from_rows(index)
+        parameters, repaired = start.from_rows(_spread_out_rows(data, n_components, random_state))
     elif init_params == "random_from_data":
         share = None if data.sample_weight is None else data.sample_weight / data.sample_weight.sum()
-        parameters = start.from_rows(
-            random_state.choice(data.n_rows, size=n_components, replace=False, p=share)
-        )
+        index = random_state.choice(data.n_rows, size=n_components, replace=False, p=share)
+        parameters, repaired = start.from_rows(index)
     else:
-        parameters = start.from_random(random_state)
+        parameters, repaired = start.from_random(random_state)
     weights = parameters.weights if weights is None else weights
     means = parameters.means if means is None else means
     if precisions is not None:
-        return structure.from_precisions(weights, means, precisions)
-    return Parameters(weights, means, parameters.covariances, parameters.precisions_cholesky)
+        return Start(structure.from_precisions(weights, means, precisions), repaired)
+    return Start(parameters._replace(weights=weights, means=means), repaired)
 
 
 class _Start:
@@ -92,15 +98,13 @@ class _Start:
         self.n_components, self.options = n_components, options
 
     def _maximise(
-        self, collect: Callable[[FloatArray, BoolArray], Statistics], centres: FloatArray
-    ) -> Parameters:
+        self, collect: Callable[[FloatArray, BoolArray], Statistics], centres: FloatArray, centred: bool
+    ) -> Start:
         """M-step; `collect(centres, centred)` makes statistics."""
-        maximiser = em.Maximiser(self.data, self.structure, self.frame, self.options)
-        centred = np.zeros(self.n_components, dtype=bool)
-        if self.structure.always_project(self.data.n_features):
-            centred[:] = True
-        statistics = collect(centres, centred)
-        return maximiser.maximise(statistics, None, collect)[0]
+        maximiser = em.Maximiser(self.data, self.structure, self.frame, self.options, self.n_components)
+        about = np.full(self.n_components, centred)
+        parameters = maximiser.maximise(collect(centres, about), about, None, collect)[0]
+        return Start(parameters, tuple(sorted(maximiser.repaired)))
 
     def _accumulate(
         self, data: ArrayData, centres: FloatArray, centred: BoolArray, **source: Any
@@ -110,7 +114,7 @@ class _Start:
             centres=centres, centred=centred, **source,
         )  # fmt: skip
 
-    def from_centres(self, centres: FloatArray, units: FloatArray) -> Parameters:
+    def from_centres(self, centres: FloatArray, units: FloatArray) -> Start:
         """From the rows nearest to each centre."""
         D = self.data.n_features
         projects = self.structure.always_project(D)
@@ -120,9 +124,9 @@ class _Start:
         def collect(centres: FloatArray, centred: BoolArray) -> Statistics:
             return self._accumulate(self.data, centres, centred, score_map=score_map, hard=True)
 
-        return self._maximise(collect, centres)
+        return self._maximise(collect, centres, centred=projects)
 
-    def from_rows(self, index: IndexArray) -> Parameters:
+    def from_rows(self, index: IndexArray) -> Start:
         """Each component from one row: its mean, covariance reg_covar alone (scikit-learn's choice).
 
         Tied: likewise; scikit-learn subtracts K rows from the scatter of all N there, which depends on the
@@ -130,16 +134,13 @@ class _Start:
         """
         rows = ArrayData(np.asarray(self.data.X[index], dtype=np.float64))
         labels = np.arange(self.n_components, dtype=np.int64)
-        frame = self.frame
 
         def collect(centres: FloatArray, centred: BoolArray) -> Statistics:
             return self._accumulate(rows, centres, centred, labels=labels)
 
-        maximiser = em.Maximiser(rows, self.structure, frame, self.options)
-        everything = np.ones(self.n_components, dtype=bool)
-        return maximiser.maximise(collect(rows.X, everything), None, collect)[0]
+        return self._maximise(collect, rows.X, centred=True)
 
-    def from_random(self, random_state: np.random.RandomState) -> Parameters:
+    def from_random(self, random_state: np.random.RandomState) -> Start:
         """From responsibilities uniform(0, 1), normalised: scikit-learn's draws, block by block."""
         state = random_state.get_state()
         K, data = self.n_components, self.data
@@ -160,10 +161,23 @@ class _Start:
             assert total is not None
             return total
 
-        return self._maximise(collect, np.repeat(self.frame.shift[None], K, axis=0))
+        centres = np.repeat(self.frame.shift[None], K, axis=0)
+        return self._maximise(collect, centres, centred=self.structure.always_project(data.n_features))
 
 
-def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Parameters:
+def _spread_out_rows(data: ArrayData, n_components: int, random_state: np.random.RandomState) -> IndexArray:
+    """scikit-learn's k-means++ on the rows of positive weight (it may begin with one of weight zero)."""
+    X, weight = data.X, data.sample_weight
+    if weight is None or data.n_positive == data.n_rows:
+        return kmeans_plusplus(X, n_components, sample_weight=weight, random_state=random_state)[1]
+    positive = np.flatnonzero(weight)
+    chosen = kmeans_plusplus(
+        X[positive], n_components, sample_weight=weight[positive], random_state=random_state
+    )[1]
+    return positive[chosen]
+
+
+def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
     """k-means on a sub-sample, in raw units and in units of each feature's spread; the better of the two.
 
     Which units seed better depends on the data, so both are followed by an EM step on the sub-sample and the
@@ -172,42 +186,50 @@ def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Paramet
     data, structure, n_components = start.data, start.structure, start.n_components
     n_threads = start.options.n_threads
     sample = _sub_sample(data, n_components, random_state)
-    spread = sample.frame(n_threads)
-    raw = Frame(spread.shift, np.full(data.n_features, spread.scale.min()))
-    frames = [raw] if structure.common_scale or data.n_features == 1 else [raw, _scaled(sample, spread)]
-    best: tuple[FloatArray, FloatArray] | None = None
+    best: tuple[FloatArray, Frame] | None = None
     best_bound = -np.inf
-    for frame in frames:
-        rows = frame.to_frame(np.asarray(sample.X, dtype=np.float64))
-        weight = np.ones(sample.n_rows) if sample.sample_weight is None else sample.sample_weight
+    frames = _kmeans_frames(sample)
+    for frame in frames[:1] if structure.common_scale else frames:
+        rows = frame.to_frame(sample.X)
+        weight = sample.sample_weight
+        assert weight is not None
         index = plus_plus(rows, weight, n_components, random_state)
-        centres = lloyd(sample, np.asarray(sample.X[index], dtype=np.float64), frame, n_threads)
-        if len(frames) == 1:
-            best = (centres, frame.scale)
-            break
-        trial = _Start(sample, structure, start.frame, n_components, start.options)
-        parameters = trial.from_centres(centres, frame.scale)
-        options = em.EMOptions(tol=0.0, reg_covar=start.options.reg_covar, max_iter=2, n_threads=n_threads)
-        bound = em.run(sample, structure, parameters, options, frame=start.frame).lower_bound
+        sum_of_squares = float(weight @ np.einsum("ij,ij->i", rows, rows))
+        centres = lloyd(sample, sample.X[index], frame, sum_of_squares, n_threads)
+        bound = np.inf
+        if len(frames) > 1 and not structure.common_scale:
+            options = replace(start.options, tol=0.0, max_iter=2, repair="reseed")
+            trial = _Start(sample, structure, start.frame, n_components, options)
+            parameters = trial.from_centres(centres, frame.scale).parameters
+            bound = em.run(sample, structure, parameters, options, frame=start.frame).lower_bound
         if best is None or bound > best_bound:
-            best, best_bound = (centres, frame.scale), bound
+            best, best_bound = (centres, frame), bound
     assert best is not None
-    return start.from_centres(*best)
+    centres, frame = best
+    if sample.n_rows < data.n_rows:
+        for _ in range(STEPS_OVER_ALL):
+            centres, _ = assign(data, centres, frame, n_threads)
+    return start.from_centres(centres, frame.scale)
 
 
-def _scaled(sample: ArrayData, spread: Frame) -> Frame:
-    """Frame whose unit is each feature's standard deviation itself, not the power of two near it."""
-    rows = spread.to_frame(np.asarray(sample.X, dtype=np.float64))
-    weight = sample.sample_weight
-    mean = np.average(rows, axis=0, weights=weight)
-    deviation = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weight))
-    deviation[deviation == 0] = 1.0
-    return Frame(spread.shift, np.ascontiguousarray(spread.scale / deviation))
+def _kmeans_frames(sample: ArrayData) -> list[Frame]:
+    """Frames to look for clusters in: one unit for all features, and each feature's own where they differ.
 
-
-def _units(data: ArrayData, structure: Structure, frame: Frame) -> FloatArray:
-    """Units in which rows are nearest to given means."""
-    return np.full(data.n_features, frame.scale.min()) if structure.common_scale else frame.scale
+    The units are standard deviations themselves, not the powers of two near them; of constant columns, the
+    unit of the others.
+    """
+    origin = sample.X[0]
+    deviation = np.abs(sample.X - origin)
+    largest = deviation.max(axis=0)
+    largest[largest == 0] = 1.0
+    rows = (sample.X - origin) / largest
+    mean = np.average(rows, axis=0, weights=sample.sample_weight)
+    spread = largest * np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=sample.sample_weight))
+    widest = spread.max() if spread.max() > 0 else 1.0
+    spread[spread == 0] = widest
+    shift = np.ascontiguousarray(origin + mean * largest)
+    raw = Frame(shift, np.full(spread.shape, 1.0 / widest))
+    return [raw] if (spread == widest).all() else [raw, Frame(shift, 1.0 / spread)]
 
 
 def _sub_sample(data: ArrayData, n_components: int, random_state: np.random.RandomState) -> ArrayData:

@@ -34,8 +34,6 @@ class Statistics:
         summed over k (D, D) for tied.
     log_likelihood : float
         sum_n w_n log p(x_n).
-    neg_entropy : float
-        sum_n w_n sum_k r_nk log r_nk; 0 unless asked for.
     log_max_responsibility : float
         sum_n w_n log max_k r_nk.
     total_weight : float
@@ -55,7 +53,6 @@ class Statistics:
     first: FloatArray
     second: FloatArray
     log_likelihood: float
-    neg_entropy: float
     log_max_responsibility: float
     total_weight: float
     n_rows: int
@@ -78,7 +75,6 @@ class Statistics:
             first=self.first + other.first,
             second=self.second + other.second,
             log_likelihood=self.log_likelihood + other.log_likelihood,
-            neg_entropy=self.neg_entropy + other.neg_entropy,
             log_max_responsibility=self.log_max_responsibility + other.log_max_responsibility,
             total_weight=self.total_weight + other.total_weight,
             n_rows=self.n_rows + other.n_rows,
@@ -94,7 +90,6 @@ class Statistics:
             first=self.first * factor,
             second=self.second * factor,
             log_likelihood=self.log_likelihood * factor,
-            neg_entropy=self.neg_entropy * factor,
             log_max_responsibility=self.log_max_responsibility * factor,
             total_weight=self.total_weight * factor,
         )

@@ -9,7 +9,19 @@ cdef extern from "job.h" nogil:
         FG_GIVEN
         FG_LABELS
         FG_NONE
+        FG_LINEAR
+        FG_SPHERICAL
+        FG_DIAGONAL
         FG_FULL
+        FG_SCALAR
+        FG_VECTOR
+        FG_MATRIX
+        FG_LOG_LIKELIHOOD
+        FG_LOG_MAX
+        FG_WEIGHT
+        FG_PAIRS
+        FG_PAIRS_CENTRED
+        FG_BLOCK_STEP
 
     ctypedef struct fg_job:
         const char *x
@@ -31,12 +43,12 @@ cdef extern from "job.h" nogil:
         const double *constant
         int always_project, project_whole_block
         const double *common_root
-        const double *common_abs
+        double common_reach
         int source
         const double *given
         const int64_t *labels
         int hard
-        int accumulate, want_entropy
+        int accumulate
         int accumulate_terms
         const int *slot
         const double *about
@@ -61,7 +73,6 @@ cdef extern from "job.h" nogil:
 
     ctypedef struct fg_kernels:
         const char *name
-        int lanes, panel_rows
         void (*block)(
             const fg_job *job, fg_scratch *scratch, int64_t first, int n_rows, double *acc,
         ) noexcept nogil

@@ -23,6 +23,9 @@ from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 if sys.byteorder != "little":
     raise ImportError("fastgmm supports little-endian machines only")
 
+# With fewer, one thread does it all: waking the others costs more than the factorisations.
+cdef Py_ssize_t FEWEST_FLOPS_FOR_THREADS = 4_000_000
+
 ctypedef void (*potrf_t)(char *uplo, int64_t *n, double *a, int64_t *lda, int64_t *info) noexcept nogil
 ctypedef void (*trtri_t)(
     char *uplo, char *diag, int64_t *n, double *a, int64_t *lda, int64_t *info,
@@ -70,7 +73,7 @@ def precision_roots(
     """
     cdef Py_ssize_t K = covariances.shape[0], D = covariances.shape[1], k
     roots[:, :, :] = covariances
-    if n_threads <= 1 or K * D * D * D < 1000000:
+    if n_threads <= 1 or K * D * D * D < FEWEST_FLOPS_FOR_THREADS:
         for k in range(K):
             failed[k] = invert_root(&roots[k, 0, 0], D)
     else:
@@ -135,7 +138,7 @@ def natural_parameters(
     the transposed factors in the frame (row j is column j), as the projected kernel wants them.
     """
     cdef Py_ssize_t K = roots.shape[0], D = roots.shape[1], k
-    if n_threads <= 1 or K * D * D * D < 1000000:
+    if n_threads <= 1 or K * D * D * D < FEWEST_FLOPS_FOR_THREADS:
         for k in range(K):
             natural_one(&roots[k, 0, 0], &means[k, 0], &scale[0], constants[k], &frame_roots[k, 0, 0],
                         &coef[k, 0], &offset[k], &bound[k, 0], &bound_offset[k], D)

@@ -1,4 +1,4 @@
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,6 +6,20 @@ from numpy.typing import NDArray
 from .._typing import FloatArray, LabelArray, RowArray
 from ..frame import Frame
 from ..score_map import ScoreMap
+
+NO_TERMS: Final[int]
+LINEAR: Final[int]
+SPHERICAL: Final[int]
+DIAGONAL: Final[int]
+FULL: Final[int]
+SCALAR: Final[int]
+VECTOR: Final[int]
+MATRIX: Final[int]
+LOG_LIKELIHOOD: Final[int]
+LOG_MAX: Final[int]
+WEIGHT: Final[int]
+PAIRS: Final[int]
+PAIRS_CENTRED: Final[int]
 
 def available_isas() -> tuple[str, ...]: ...
 def current_isa() -> str: ...
@@ -25,7 +39,7 @@ class Pass:
     def __init__(
         self, X: RowArray, row_weight: FloatArray | None, frame: Frame, n_components: int
     ) -> None: ...
-    def score(self, score_map: ScoreMap, hard: bool = False, entropy: bool = False) -> None: ...
+    def score(self, score_map: ScoreMap, hard: bool = False) -> None: ...
     def give_responsibilities(self, given: FloatArray) -> None: ...
     def give_labels(self, labels: LabelArray) -> None: ...
     def accumulate(
@@ -46,4 +60,5 @@ class Pass:
         responsibilities: FloatArray | None = None,
         scores: FloatArray | None = None,
     ) -> None: ...
+    def useful_threads(self, n_threads: int) -> int: ...
     def run(self, n_threads: int) -> dict[str, Any]: ...  # of FloatArray, None where not asked for

@@ -15,10 +15,22 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from ._job cimport FG_GIVEN, FG_HEAD, FG_LABELS, FG_SCORES, fg_available, fg_job, fg_kernels
-from ._openmp cimport fg_max_threads, fg_openmp_enabled
+from ._job cimport (
+    FG_DIAGONAL, FG_FULL, FG_GIVEN, FG_HEAD, FG_LABELS, FG_LINEAR, FG_LOG_LIKELIHOOD, FG_LOG_MAX, FG_MATRIX,
+    FG_NONE, FG_PAIRS, FG_PAIRS_CENTRED, FG_SCALAR, FG_SCORES, FG_SPHERICAL, FG_VECTOR, FG_WEIGHT,
+    fg_available, fg_job, fg_kernels,
+)
+from ._threads cimport fg_max_threads, fg_openmp_enabled
 
 include "_schedule.pxi"
+
+# The enumerations of job.h that callers need: terms of the feature vector, ...
+NO_TERMS, LINEAR, SPHERICAL, DIAGONAL, FULL = FG_NONE, FG_LINEAR, FG_SPHERICAL, FG_DIAGONAL, FG_FULL
+# ... shapes of roots and of second moments, ...
+SCALAR, VECTOR, MATRIX = FG_SCALAR, FG_VECTOR, FG_MATRIX
+# ... places in the 'head' of what Pass.run returns.
+LOG_LIKELIHOOD, LOG_MAX, WEIGHT = FG_LOG_LIKELIHOOD, FG_LOG_MAX, FG_WEIGHT
+PAIRS, PAIRS_CENTRED = FG_PAIRS, FG_PAIRS_CENTRED
 
 cdef const fg_kernels *TABLES[8]
 cdef int N_TABLES = fg_available(TABLES, 8)
@@ -144,13 +156,13 @@ cdef class Pass:
         self.job.shift = pointer1(frame.shift)
         self.job.scale = pointer1(frame.scale)
 
-    def score(self, score_map, bint hard=False, bint entropy=False):
+    def score(self, score_map, bint hard=False):
         """Take responsibilities from scores (hard: all to the best)."""
         m = score_map
-        self.keep.append(m)
+        root = m.root.reshape(-1) if m.root is not None else None
+        self.keep.extend((m, root))
         self.job.source = FG_SCORES
         self.job.hard = hard
-        self.job.want_entropy = entropy
         self.job.terms = m.terms
         self.job.n_terms = m.coef.shape[1] if m.coef is not None else 0
         self.job.coef = pointer2(m.coef)
@@ -164,18 +176,18 @@ cdef class Pass:
         self.job.root_shape = m.root_shape
         self.job.root_is_shared = m.root_is_shared
         self.job.centre = pointer2(m.centre)
-        self.job.root = pointer1(m.root.reshape(-1)) if m.root is not None else NULL
+        self.job.root = pointer1(root)
         self.job.constant = pointer1(m.constant)
         self.job.common_root = pointer2(m.common_root)
-        self.job.common_abs = pointer2(m.common_abs)
+        self.job.common_reach = m.common_reach
 
-    def give_responsibilities(self, const double[:, ::1] given):
+    def give_responsibilities(self, const double[:, ::1] given not None):
         """Take responsibilities from an (n_rows, K) array."""
         self.keep.append(given)
         self.job.source = FG_GIVEN
         self.job.given = &given[0, 0]
 
-    def give_labels(self, const int64_t[::1] labels):
+    def give_labels(self, const int64_t[::1] labels not None):
         """Take responsibilities from labels; a negative label belongs to no component."""
         self.keep.append(labels)
         self.job.source = FG_LABELS
@@ -184,6 +196,8 @@ cdef class Pass:
     def accumulate(self, int terms, int n_terms, bint accumulate_terms, const int[::1] slot,
                    const double[:, ::1] about, int moment_shape, bint pooled, bint scatter):
         """Add up weights; features about the origin, moments about centres (slots), the total scatter."""
+        if slot is not None and about is None:
+            raise TypeError("components with a slot need the points that their moments are taken about")
         self.keep.extend((slot, about))
         cdef int n_slots = 0
         cdef Py_ssize_t k
@@ -214,6 +228,18 @@ cdef class Pass:
         if scores is not None:
             self.job.out_scores = &scores[0, 0]
 
+    def useful_threads(self, int n_threads):
+        """How many of n_threads have enough to do: a function of shapes and of what is asked for."""
+        cdef double K = self.job.n_components, D = self.job.n_features
+        # Multiplications per row and component, counted twice: for the score, for the sums.
+        cdef double terms = max(<double>self.job.n_terms, D)
+        cdef bint projects = self.job.source == FG_SCORES and self.job.always_project
+        cdef bint centres = self.job.n_slots > 0
+        if projects and self.job.root_shape == FG_MATRIX or centres and self.job.moment_shape == FG_MATRIX:
+            terms = max(terms, D * D)
+        cdef double flops = 4.0 * self.n_rows * K * (terms + NORMALISING_TERMS)
+        return <int>min(<double>n_threads, 1.0 + flops / FLOPS_PER_THREAD)
+
     def run(self, int n_threads):
         """Do it; a dict of sums: 'head' (job.h), 'weight', 'terms', 'first', 'second', 'scatter'."""
         cdef ptrdiff_t K = self.job.n_components, D = self.job.n_features, P = self.job.n_terms
@@ -221,9 +247,9 @@ cdef class Pass:
         if n_second and self.job.moments_are_pooled:
             n_second = 1
         cdef ptrdiff_t moment_size = 1
-        if self.job.moment_shape == 1:
+        if self.job.moment_shape == FG_VECTOR:
             moment_size = D
-        elif self.job.moment_shape == 2:
+        elif self.job.moment_shape == FG_MATRIX:
             moment_size = D * D
         self.job.at_weight = FG_HEAD
         self.job.at_terms = self.job.at_weight + (K if self.job.accumulate else 0)
@@ -242,8 +268,7 @@ cdef class Pass:
             self.job.accumulator_size)
         sums = np.empty(self.job.accumulator_size)
         cdef double[::1] out = sums
-        cdef double flops = 4.0 * self.n_rows * K * (max(P, D) + NORMALISING_TERMS)
-        n_threads = <int>min(<double>n_threads, 1.0 + flops / FLOPS_PER_THREAD)
+        n_threads = self.useful_threads(n_threads)
         cdef list errors = []
         cdef int status
         cdef ptrdiff_t i
@@ -264,7 +289,7 @@ cdef class Pass:
         result = {"head": sums[:FG_HEAD]}
         if self.job.accumulate:
             result["weight"] = sums[self.job.at_weight:self.job.at_terms]
-            result["terms"] = sums[self.job.at_terms:self.job.at_first].reshape(K if P else 0, -1) \
+            result["terms"] = sums[self.job.at_terms:self.job.at_first].reshape(K, P) \
                 if self.job.accumulate_terms else None
             result["first"] = sums[self.job.at_first:self.job.at_second].reshape(self.job.n_slots, D)
             result["second"] = sums[self.job.at_second:self.job.at_scatter].reshape(n_second, moment_size)

@@ -16,24 +16,33 @@ from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from ._job cimport fg_job, fg_kernels, fg_scratch
-from ._openmp cimport (
-    fg_lock, fg_lock_destroy, fg_lock_init, fg_lock_set, fg_lock_unset, fg_seconds, fg_yield,
+from ._job cimport FG_BLOCK_STEP, fg_job, fg_kernels, fg_scratch
+from ._threads cimport (
+    fg_flag, fg_flag_clear, fg_flag_is_raised, fg_flag_raise,
+    fg_lock, fg_lock_destroy, fg_lock_init, fg_lock_set, fg_lock_unset,
+    fg_seconds, fg_sleep, fg_yield,
 )
 
-# A block's rows: a multiple of 96 (every instruction set's panel divides it), as many as keep its scratch
-# within a second-level cache, with room to spare. Few rows cost time in the sums over lanes at the end of a
-# block, one per accumulator.
-cdef int LARGEST_BLOCK = 384
-cdef int SMALLEST_BLOCK = 96
-cdef ptrdiff_t BLOCK_BYTES = 320 * 1024
+# A block's rows: as many as keep its scratch (scratch_per_row) within BLOCK_BYTES, so that a second-level
+# cache has room for it and for the coefficients that stream by; but no fewer than SMALLEST_BLOCK, where many
+# features or components make it larger than that. Few rows cost time in the sums over lanes at the end of a
+# block, one per accumulator: with fewer still, more than the cache gives.
+cdef int LARGEST_BLOCK = 4 * FG_BLOCK_STEP
+cdef int SMALLEST_BLOCK = FG_BLOCK_STEP
+cdef ptrdiff_t BLOCK_BYTES = 512 * 1024
 # A chunk's rows: enough that clearing and merging an accumulator (3 memory operations per number) vanishes
-# beside the flops spent on it (2 per row), few enough to balance threads and to notice Ctrl-C.
+# beside the flops spent on it (2 per row), few enough to balance threads.
 cdef int64_t SMALLEST_CHUNK = 1024
 cdef int64_t LARGEST_CHUNK = 32768
-# All accumulators together; with larger ones there are fewer chunks.
-cdef int64_t ACCUMULATOR_BYTES = 128 * 1024 * 1024
+# The accumulators of all chunks together, which are no fewer than those in use at a time: larger ones make
+# fewer chunks, of more rows. FEWEST_CHUNKS there may be whatever that takes, or a pass with many parameters
+# would run on one thread.
+cdef int64_t ACCUMULATOR_BYTES = 256 * 1024 * 1024
+cdef int64_t FEWEST_CHUNKS = 4
+# Ctrl-C is noticed this often (and between blocks: not within one).
 cdef double SECONDS_BETWEEN_POLLS = 0.05
+# Who waits lets others run, and after this long sleeps: a sleep takes longer than a pass over few rows.
+cdef double SECONDS_OF_YIELDING = 0.01
 # Waking a thread and waiting for it costs tens of microseconds: each should have this many flops to do. A
 # score costs about as much as NORMALISING_TERMS features on top of its own.
 cdef double FLOPS_PER_THREAD = 4e6
@@ -54,24 +63,33 @@ cdef struct Schedule:
     int *waiting              # accumulator of a finished node whose sibling is not finished, or -1
     int root                  # accumulator of the whole
     int64_t next_chunk
-    fg_lock lock
-    int stop                  # set by an interrupt or a failed allocation
-    int out_of_memory
+    int64_t n_finished        # chunks that are merged
+    fg_lock lock              # of waiting, free_accumulators, n_free, next_chunk, n_finished
+    fg_flag stop              # raised by an interrupt or a failed allocation
+    fg_flag out_of_memory
+
+
+cdef ptrdiff_t scratch_per_row(ptrdiff_t K, ptrdiff_t D, ptrdiff_t P) noexcept nogil:
+    """Doubles of scratch per row of a block: rows, features, scores, centred rows twice, weight, common term.
+
+    Centred rows are counted where a pass does without, too: the size of a block, and with it the order of
+    the sums, does not depend on what else is wanted of the rows.
+    """
+    return D + max(D, P) + K + 2 * D + 2
 
 
 def plan(int64_t n_rows, int n_components, int n_features, int n_terms, ptrdiff_t accumulator_size):
     """Rows of a block, rows of a chunk, number of chunks: functions of shapes alone."""
     cdef int block_rows = LARGEST_BLOCK
-    cdef ptrdiff_t doubles = max(n_terms, n_features) + n_components + n_features
-    while block_rows > SMALLEST_BLOCK and block_rows * doubles * 8 > BLOCK_BYTES:
+    cdef ptrdiff_t row_bytes = 8 * scratch_per_row(n_components, n_features, n_terms)
+    while block_rows > SMALLEST_BLOCK and block_rows * row_bytes > BLOCK_BYTES:
         block_rows //= 2
-    cdef int64_t most = max(1, ACCUMULATOR_BYTES // (8 * accumulator_size))
+    cdef int64_t most = max(FEWEST_CHUNKS, ACCUMULATOR_BYTES // (8 * accumulator_size))
     cdef int64_t chunk_rows = SMALLEST_CHUNK
     # 64 chunks or so balance any number of threads up to 16; more rows than that make larger chunks first
     while chunk_rows < LARGEST_CHUNK and n_rows > 64 * chunk_rows:
         chunk_rows *= 2
-    while (n_rows + chunk_rows - 1) // chunk_rows > most:
-        chunk_rows *= 2
+    chunk_rows = max(chunk_rows, (n_rows + most - 1) // most)
     chunk_rows = ((chunk_rows + block_rows - 1) // block_rows) * block_rows
     return block_rows, chunk_rows, max(1, (n_rows + chunk_rows - 1) // chunk_rows)
 
@@ -86,9 +104,11 @@ cdef double *aligned(char **cursor, ptrdiff_t n) noexcept nogil:
 cdef char *new_scratch(const fg_job *job, int block_rows, fg_scratch *s) noexcept nogil:
     cdef ptrdiff_t D = job.n_features, K = job.n_components, B = block_rows
     cdef ptrdiff_t n_phi = max(D, job.n_terms)
-    cdef ptrdiff_t n_centred = D * B if job.n_slots or job.want_scatter else D * 64
-    cdef ptrdiff_t total = B * (D + n_phi + K + 8) + 2 * n_centred + n_phi + K + 128
-    cdef char *memory = <char *>malloc((total + 8) * 8 + 64)
+    # Scores are projected a panel at a time, of which FG_BLOCK_STEP rows hold the largest.
+    cdef ptrdiff_t n_centred = D * (B if job.n_slots or job.want_scatter else FG_BLOCK_STEP)
+    # All of it per row, reach and project; each of the 8 arrays below may be rounded up to 8 doubles.
+    cdef ptrdiff_t total = B * scratch_per_row(K, D, job.n_terms) + n_phi + K + 8 * 8
+    cdef char *memory = <char *>malloc(total * 8 + 64)
     if memory == NULL:
         return NULL
     cdef char *cursor = <char *>(((<uintptr_t>memory + 63) // 64) * 64)
@@ -146,25 +166,55 @@ cdef void finish(Schedule *s, int64_t chunk, int mine) noexcept nogil:
     s.root = mine
 
 
+cdef void poll(Schedule *s, double *polled, void *errors) noexcept nogil:
+    """Look for an interrupt unless the last look, at `polled`, was only just."""
+    cdef double now = fg_seconds()
+    if now - polled[0] > SECONDS_BETWEEN_POLLS:
+        polled[0] = now
+        if interrupted(errors):
+            fg_flag_raise(&s.stop)
+
+
+cdef void pause(double since) noexcept nogil:
+    """Leave the processor to others, in a wait that began at `since`."""
+    if fg_seconds() - since < SECONDS_OF_YIELDING:
+        fg_yield()
+    else:
+        fg_sleep()
+
+
+cdef bint all_finished(Schedule *s) noexcept nogil:
+    fg_lock_set(&s.lock)
+    cdef bint finished = s.n_finished == s.n_chunks
+    fg_lock_unset(&s.lock)
+    return finished
+
+
 cdef void work(Schedule *s, int thread, void *errors) noexcept nogil:
-    """What one thread does: take chunks until none is left."""
+    """What one thread does: take chunks until none is left.
+
+    Thread 0, the caller's, is the one that can notice an interrupt: it stays until the others are done, too.
+    """
     cdef fg_scratch scratch
     cdef char *memory = new_scratch(s.job, s.block_rows, &scratch)
     cdef int64_t chunk, row, end
     cdef int mine, n
-    cdef double polled = fg_seconds(), now
+    cdef double polled = fg_seconds()
+    cdef double waiting_since = polled  # for a free accumulator, or for the others
     if memory == NULL:
-        s.out_of_memory = 1
-        s.stop = 1
+        fg_flag_raise(&s.out_of_memory)
+        fg_flag_raise(&s.stop)
         return
-    while not s.stop:
+    while not fg_flag_is_raised(&s.stop):
         fg_lock_set(&s.lock)
         if s.next_chunk >= s.n_chunks:
             fg_lock_unset(&s.lock)
             break
         if s.n_free == 0:
             fg_lock_unset(&s.lock)
-            fg_yield()
+            pause(waiting_since)
+            if thread == 0:
+                poll(s, &polled, errors)
             continue
         chunk = s.next_chunk
         s.next_chunk += 1
@@ -174,18 +224,21 @@ cdef void work(Schedule *s, int thread, void *errors) noexcept nogil:
         memset(s.accumulators + mine * s.job.accumulator_size, 0, s.job.accumulator_size * sizeof(double))
         row = chunk * s.chunk_rows
         end = min(row + s.chunk_rows, s.n_rows)
-        while row < end and not s.stop:
+        while row < end and not fg_flag_is_raised(&s.stop):
             n = <int>min(<int64_t>s.block_rows, end - row)
             s.kernels.block(s.job, &scratch, row, n, s.accumulators + mine * s.job.accumulator_size)
             row += n
             if thread == 0:
-                now = fg_seconds()
-                if now - polled > SECONDS_BETWEEN_POLLS or now < polled:
-                    polled = now
-                    if interrupted(errors):
-                        s.stop = 1
+                poll(s, &polled, errors)
         finish(s, chunk, mine)
+        fg_lock_set(&s.lock)
+        s.n_finished += 1
+        fg_lock_unset(&s.lock)
+        waiting_since = fg_seconds()
     free(memory)
+    while thread == 0 and not fg_flag_is_raised(&s.stop) and not all_finished(s):
+        pause(waiting_since)
+        poll(s, &polled, errors)
 
 
 cdef int run_schedule(Schedule *s, int n_threads, void *errors) noexcept nogil:
@@ -217,8 +270,9 @@ cdef int run_schedule(Schedule *s, int n_threads, void *errors) noexcept nogil:
     for i in range(total):
         s.waiting[i] = -1
     s.next_chunk = 0
-    s.stop = 0
-    s.out_of_memory = 0
+    s.n_finished = 0
+    fg_flag_clear(&s.stop)
+    fg_flag_clear(&s.out_of_memory)
     s.root = 0
     fg_lock_init(&s.lock)
     if n_threads <= 1:
@@ -227,4 +281,4 @@ cdef int run_schedule(Schedule *s, int n_threads, void *errors) noexcept nogil:
         with parallel(num_threads=n_threads):
             work(s, threadid(), errors)
     fg_lock_destroy(&s.lock)
-    return -1 if s.out_of_memory else 0
+    return -1 if fg_flag_is_raised(&s.out_of_memory) else 0

@@ -32,13 +32,15 @@ enum fg_source { FG_SCORES = 0, FG_GIVEN = 1, FG_LABELS = 2 };
 /* Sums at the head of an accumulator, before weights, moments and scatter. */
 enum fg_head {
     FG_LOG_LIKELIHOOD = 0, /* sum_n w_n log p(x_n)                         */
-    FG_NEG_ENTROPY = 1,    /* sum_n w_n sum_k r_nk log r_nk                */
-    FG_LOG_MAX = 2,        /* sum_n w_n log max_k r_nk                     */
-    FG_WEIGHT = 3,         /* sum_n w_n                                    */
-    FG_PAIRS = 4,          /* (block, component) pairs scored              */
-    FG_PAIRS_CENTRED = 5,  /* of these, scored by the projected kernel     */
+    FG_LOG_MAX = 1,        /* sum_n w_n log max_k r_nk                     */
+    FG_WEIGHT = 2,         /* sum_n w_n                                    */
+    FG_PAIRS = 3,          /* (block, component) pairs scored              */
+    FG_PAIRS_CENTRED = 4,  /* of these, scored by the projected kernel     */
     FG_HEAD = 8            /* length, padded to a cache line               */
 };
+
+/* Rows of a block are a multiple of this, and every instruction set's panel divides it (tiles.h checks). */
+enum fg_block { FG_BLOCK_STEP = 96 };
 
 typedef struct {
     /* rows, IN */
@@ -53,7 +55,7 @@ typedef struct {
     int terms, n_terms;
     const double *coef, *offset;
     /* bound on the sum of absolute terms of a score over a block; beyond `limit` the pair is projected.
-     * a_k = bound_offset_k + sum_p bound_kp phi_p(r) (+ r' common_abs r), r_i = max |z_i| over the block. */
+     * a_k = bound_offset_k + sum_p bound_kp phi_p(r) (+ the common term's), r_i = max |z_i| over the block. */
     const double *bound, *bound_offset;
     double limit;
 
@@ -63,8 +65,10 @@ typedef struct {
     int always_project;                     /* 1: never use the feature scores */
     int project_whole_block;                /* 1: one pair beyond the limit projects all of the block's */
 
-    /* term common to all components, added to feature scores (tied covariances), IN: -|common_root' z|^2 / 2 */
-    const double *common_root, *common_abs; /* or NULL */
+    /* term common to all components, added to feature scores (tied covariances), IN: -|y|^2 / 2, y = common_root z.
+     * It adds max |y| (| |common_root| r | + common_reach) to every a_k. */
+    const double *common_root; /* or NULL */
+    double common_reach;
 
     /* responsibilities, IN */
     int source;
@@ -73,7 +77,7 @@ typedef struct {
     int hard; /* 1: r_nk = 1 for the best score, 0 for the others */
 
     /* accumulation, IN */
-    int accumulate, want_entropy;
+    int accumulate;
     int accumulate_terms;         /* T_k = sum w r phi(z) */
     const int *slot;              /* (K,) place among centred moments, -1: about the origin */
     const double *about;          /* (K, D) centres, user units, for components with a slot */
@@ -92,12 +96,12 @@ typedef struct {
 
 /* Scratch of one thread; panel-major arrays are [panel][row of the matrix][rows of the panel]. */
 typedef struct {
-    int block_rows;   /* multiple of every instruction set's panel width */
+    int block_rows;   /* multiple of FG_BLOCK_STEP        */
     double *raw;      /* (D) packed rows, user units      */
     double *phi;      /* (P) features; the first D are z; with FG_NONE z only */
     double *resp;     /* (K) scores, then weighted responsibilities */
-    double *centred;  /* (D) (x - centre) * scale         */
-    double *weighted; /* (D) r * centred                  */
+    double *centred;  /* (D) (x - centre) * scale; one panel is enough where no moments are centred */
+    double *weighted; /* (D) r * centred, or r * z; likewise */
     double *row;      /* 2 vectors of block_rows: weight, common term */
     double *reach;    /* (P) max |z| of the block and its features */
     unsigned char *project; /* (K,) */
@@ -105,7 +109,6 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    int lanes, panel_rows;
     /* one block of rows [first, first + n_rows), n_rows <= scratch->block_rows; sums are added to acc */
     void (*block)(const fg_job *job, fg_scratch *scratch, int64_t first, int n_rows, double *acc);
     /* elementwise, for tests: exp for x <= 0, log for x > 0 */

@@ -9,6 +9,8 @@
  */
 #include "tiles_products.h"
 
+_Static_assert(FG_BLOCK_STEP % FG_PANEL == 0, "blocks are made of whole panels");
+
 /* Packed rows, user units, structure of arrays: raw (D, panel) per panel. */
 FG_INLINE void pack_as(int D, int is_float32, const char *x, ptrdiff_t row_stride, ptrdiff_t column_stride,
                        int n_panels, double *restrict raw)
@@ -93,8 +95,31 @@ static void to_frame(const fg_job *job, const fg_scratch *s, int n_panels, int n
     }
 }
 
+/* The term common to all components, and the largest |y| of the block (0 where there is no such term). */
+static double common_term(const fg_job *job, const fg_scratch *s, int n_panels, int n_rows_phi, double *common)
+{
+    vec furthest = splat(0.0);
+    for (int q = 0; q < n_panels; q++) {
+        vec distance[FG_VECTORS];
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            distance[v] = splat(0.0);
+        if (job->common_root)
+            distance_panel(job->n_features, job->common_root, s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL, distance);
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            store(common + q * FG_PANEL + v * FG_LANES, -0.5 * distance[v]);
+            furthest = vmax(distance[v], furthest);
+        }
+    }
+    double largest = 0;
+    for (int l = 0; l < FG_LANES; l++)
+        largest = furthest[l] <= largest ? largest : furthest[l]; /* NaN wins: it must be seen */
+    return sqrt(largest);
+}
+
 /* Which components the expansion is not good enough for, in this block; returns how many. */
-static int choose(const fg_job *job, const fg_scratch *s)
+static int choose(const fg_job *job, const fg_scratch *s, double furthest)
 {
     const int D = job->n_features, K = job->n_components, P = job->n_terms;
     if (job->always_project) {
@@ -119,10 +144,14 @@ static int choose(const fg_job *job, const fg_scratch *s)
         for (int i = 0; i < D; i++)
             for (int j = i; j < D; j++)
                 *pair++ = reach[i] * reach[j];
-    } else if (job->common_abs) {
-        for (int i = 0; i < D; i++)
-            for (int j = 0; j < D; j++)
-                common += reach[i] * job->common_abs[(ptrdiff_t)i * D + j] * reach[j];
+    } else if (job->common_root) {
+        for (int j = 0; j < D; j++) {
+            double y = 0;
+            for (int i = 0; i <= j; i++)
+                y += fabs(job->common_root[(ptrdiff_t)j * D + i]) * reach[i];
+            common += y * y;
+        }
+        common = furthest * (sqrt(common) + job->common_reach);
     }
     int n = 0;
     for (int k = 0; k < K; k++) {
@@ -195,7 +224,10 @@ FG_INLINE void centre_panel(const fg_job *job, const double *centre, const doubl
     }
 }
 
-/* Projected scores of one component and panel. */
+/* Projected scores of one component and panel. A distance beyond the largest double comes out as infinity, or
+ * as NaN where an infinite coordinate met a zero of the root (it is stored above the diagonal, too) or where
+ * infinities of both signs were added up. There is no other NaN, as rows are finite: both mean an infinite
+ * distance, a score of -inf. */
 static void project_panel(const fg_job *job, int k, const double *raw, double *d, double *out)
 {
     const int D = job->n_features;
@@ -219,7 +251,8 @@ static void project_panel(const fg_job *job, int k, const double *raw, double *d
         }
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++)
-        store(out + v * FG_LANES, job->constant[k] - 0.5 * distance[v]);
+        store(out + v * FG_LANES,
+              job->constant[k] - 0.5 * where((ivec)(distance[v] >= 0.0), distance[v], splat(INFINITY)));
 }
 
 #include "tiles_normalise.h"
@@ -309,8 +342,11 @@ static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, d
     pack(job, s, first, n_rows, n_panels);
     to_frame(job, s, n_panels, n_rows_phi);
     const int scored = job->source == FG_SCORES;
-    const int n_projected = scored ? choose(job, s) : 0;
+    const double furthest = common_term(job, s, n_panels, n_rows_phi, common);
+    const int n_projected = scored ? choose(job, s, furthest) : 0;
     const int use_features = scored && n_projected < K;
+    if (!use_features) /* projected scores are whole: nothing is common to them */
+        memset(common, 0, (size_t)n_panels * FG_PANEL * sizeof(double));
     if (use_features || job->accumulate_terms)
         for (int q = 0; q < n_panels; q++)
             build_features(job, s->phi + q * phi_stride);
@@ -318,25 +354,12 @@ static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, d
     for (int q = 0; q < n_panels; q++) {
         const double *raw = s->raw + q * raw_stride, *phi = s->phi + q * phi_stride;
         double *resp = s->resp + q * resp_stride;
-        FG_UNROLL
-        for (int v = 0; v < FG_VECTORS; v++)
-            store(common + q * FG_PANEL + v * FG_LANES, splat(0.0));
         if (!scored) {
             given_panel(job, first, q, n_rows, weight + q * FG_PANEL, resp);
             continue;
         }
         if (use_features)
             scores_panel(K, P, job->coef, job->offset, phi, resp);
-        if (use_features && job->common_root) {
-            vec distance[FG_VECTORS];
-            FG_UNROLL
-            for (int v = 0; v < FG_VECTORS; v++)
-                distance[v] = splat(0.0);
-            distance_panel(D, job->common_root, phi, distance);
-            FG_UNROLL
-            for (int v = 0; v < FG_VECTORS; v++)
-                store(common + q * FG_PANEL + v * FG_LANES, -0.5 * distance[v]);
-        }
         if (n_projected)
             for (int k = 0; k < K; k++)
                 if (s->project[k])
@@ -377,4 +400,4 @@ static void exp_array(const double *x, double *out, ptrdiff_t n) { each(x, out, 
 static void log_array(const double *x, double *out, ptrdiff_t n) { each(x, out, n, 1); }
 
 extern const fg_kernels FG_TABLE;
-const fg_kernels FG_TABLE = {FG_NAME, FG_LANES, FG_PANEL, block, exp_array, log_array};
+const fg_kernels FG_TABLE = {FG_NAME, block, exp_array, log_array};

@@ -2,6 +2,7 @@
  *
  * log p = m + log sum_k exp(s_k - m), m = max_k s_k;  r_k = exp(s_k - m) / sum.  A row whose scores are all -inf
  * (a point that far away that its squared distance overflows) gets log p = -inf and equal responsibilities.
+ * Scores are never NaN: project_panel sees to it.
  */
 #ifndef FASTGMM_TILES_NORMALISE_H
 #define FASTGMM_TILES_NORMALISE_H
@@ -81,27 +82,22 @@ FG_INLINE void assign(int K, const vec index[FG_VECTORS], const double *weight, 
     }
 }
 
-/* Scores become e_k = exp(s_k - origin), origin = max_k s_k or 0 where that is -inf; sum = sum_k e_k and, if wanted,
- * entropy = sum_k e_k log e_k. */
-FG_INLINE void exponentials(int K, int want_entropy, const vec best[FG_VECTORS], double *restrict s,
-                            vec sum[FG_VECTORS], vec entropy[FG_VECTORS])
+/* Scores become e_k = exp(s_k - origin), origin = max_k s_k or 0 where that is -inf; sum = sum_k e_k. */
+FG_INLINE void exponentials(int K, const vec best[FG_VECTORS], double *restrict s, vec sum[FG_VECTORS])
 {
     vec origin[FG_VECTORS];
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++) {
-        sum[v] = entropy[v] = splat(0.0);
+        sum[v] = splat(0.0);
         origin[v] = where((ivec)(best[v] >= -DBL_MAX), best[v], splat(0.0));
     }
     for (int k = 0; k < K; k++) {
         double *row = s + (ptrdiff_t)k * FG_PANEL;
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
-            const vec x = load(row + v * FG_LANES) - origin[v];
-            const vec e = exp_nonpositive(x);
+            const vec e = exp_nonpositive(load(row + v * FG_LANES) - origin[v]);
             store(row + v * FG_LANES, e);
             sum[v] += e;
-            if (want_entropy)
-                entropy[v] += where((ivec)(e > 0.0), e * x, splat(0.0));
         }
     }
 }
@@ -131,20 +127,20 @@ FG_INLINE void divide_and_weigh(int K, const vec factor[FG_VECTORS], const vec f
     }
 }
 
-/* Responsibilities in proportion to exp(score): written out, weighted; log_sum = log sum_k exp(s_k - max_k s_k). */
+/* Responsibilities in proportion to exp(score): written out, weighted; log_sum = log sum_k exp(s_k - max_k s_k),
+ * minus the log of the largest responsibility, which is log K where all scores are -inf. */
 FG_INLINE void share_out(const fg_job *job, int64_t first_row, int n_real, const double *weight,
-                         const vec best[FG_VECTORS], double *restrict s, vec log_sum[FG_VECTORS], double *acc)
+                         const vec best[FG_VECTORS], double *restrict s, vec log_sum[FG_VECTORS])
 {
     const int K = job->n_components;
-    vec sum[FG_VECTORS], entropy[FG_VECTORS], factor[FG_VECTORS], floor_[FG_VECTORS];
-    exponentials(K, job->want_entropy, best, s, sum, entropy);
+    vec sum[FG_VECTORS], factor[FG_VECTORS], floor_[FG_VECTORS];
+    exponentials(K, best, s, sum);
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++) {
         const ivec possible = (ivec)(sum[v] > 0.0);
-        log_sum[v] = log_positive(sum[v]);
+        log_sum[v] = log_positive(where(possible, sum[v], splat((double)K)));
         factor[v] = where(possible, 1.0 / sum[v], splat(0.0));
         floor_[v] = where(possible, splat(0.0), splat(1.0 / K));
-        entropy[v] = entropy[v] * factor[v] - log_sum[v];
     }
     if (job->out_responsibilities) {
         divide(K, factor, floor_, s);
@@ -157,15 +153,6 @@ FG_INLINE void share_out(const fg_job *job, int64_t first_row, int n_real, const
     }
     if (job->accumulate)
         divide_and_weigh(K, factor, floor_, weight, s);
-    if (job->want_entropy) {
-        vec total = splat(0.0);
-        FG_UNROLL
-        for (int v = 0; v < FG_VECTORS; v++) {
-            const vec w = load(weight + v * FG_LANES);
-            total += where((ivec)(w > 0.0), w * entropy[v], splat(0.0));
-        }
-        acc[FG_NEG_ENTROPY] += sum_lanes(total);
-    }
 }
 
 /* log p = best + log_sum + common: written out and summed. */
@@ -217,7 +204,7 @@ static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows,
         best_score(K, s, best);
     }
     if (!job->hard)
-        share_out(job, first_row, n_real, weight, best, s, log_sum, acc);
+        share_out(job, first_row, n_real, weight, best, s, log_sum);
     finish_rows(job, first_row, n_real, weight, common, best, log_sum, acc);
 }
 

@@ -14,12 +14,11 @@ from ..statistics import Statistics
 
 # Below this share of the total weight a component has lost its rows: its moments are rounding errors.
 STARVED_SHARE = 10 * float(np.finfo(np.float64).eps)
-# A covariance whose correlation matrix R has trace(inverse(R)) > 1 / SINGULAR is singular to working
-# precision: the smallest eigenvalue of R lies between 1 / trace(inverse(R)) and D times that.
-SINGULAR = float(np.finfo(np.float64).eps)
 # A standard deviation this small beside the data's (frame units) is rounding noise of a set of equal rows.
 # Clusters 1e8 standard deviations apart are legal and stay far above it.
 SMALLEST_SPREAD = 1e-15
+# Variance that a repaired component keeps in any direction, as a share of the data's variance per feature.
+FLOOR = 1e-12
 # As score_map.LIMIT, for moments: relative errors of a whitened covariance stay below 1e-10 or so. Tighter
 # than for scores: it is asked once per component and pass, and errors of moments stay in the parameters.
 STATISTICS_LIMIT = LIMIT / 10
@@ -85,6 +84,15 @@ class Structure(Protocol):
     def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
         """M-step."""
 
+    def floored(self, covariances: FloatArray, frame: Frame) -> FloatArray:
+        """Covariances raised to FLOOR of the data's variances and to correlations of condition 1 / FLOOR."""
+
+    def from_variances(self, variances: FloatArray) -> FloatArray:
+        """Covariances with these variances (m, D)."""
+
+    def longest_axis(self, parameters: Parameters, k: int) -> FloatArray:
+        """Standard deviation times direction of a component's longest axis, (D,)."""
+
     def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         """Components whose moments, taken `offset` (frame units) off their means, lost too many digits."""
 
@@ -119,6 +127,12 @@ def starved(statistics: Statistics) -> BoolArray:
 def worth_centring(with_offset: FloatArray, without_offset: FloatArray) -> BoolArray:
     """Where subtracting the offset cost more digits than the error budget, and centring saves them."""
     return ~(with_offset <= STATISTICS_LIMIT) & ~(without_offset * WORTH_CENTRING > with_offset)
+
+
+def raised_variances(variances: FloatArray, frame_scale: FloatArray | float) -> FloatArray:
+    """Variances of at least FLOOR of the data's; what is no number becomes the floor."""
+    usable = np.where(np.isfinite(variances), variances, 0.0)
+    return np.maximum(usable, FLOOR / frame_scale**2)
 
 
 def check_positive(values: FloatArray, what: str, shape_name: str) -> None:

@@ -6,10 +6,20 @@ import numpy as np
 
 from .._typing import BoolArray, FloatArray
 from ..frame import Frame
+from ..kernels._pass import DIAGONAL, VECTOR
 from ..parameters import Parameters
-from ..score_map import DIAGONAL, VECTOR, ScoreMap
+from ..score_map import ScoreMap
 from ..statistics import Statistics
-from .base import SMALLEST_SPREAD, Estimate, check_positive, constants, new_means, starved, worth_centring
+from .base import (
+    SMALLEST_SPREAD,
+    Estimate,
+    check_positive,
+    constants,
+    new_means,
+    raised_variances,
+    starved,
+    worth_centring,
+)
 
 
 class Diag:
@@ -82,22 +92,24 @@ class Diag:
     def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
         safe, weights, means, offset = new_means(statistics)
         variance = statistics.second / safe[:, None] - offset * offset
-        return self._finish(statistics, weights, means, variance, reg_covar)
-
-    def _finish(
-        self,
-        statistics: Statistics,
-        weights: FloatArray,
-        means: FloatArray,
-        variance: FloatArray,
-        reg_covar: float,
-    ) -> Estimate:
         covariances = variance / statistics.frame.scale**2 + reg_covar
         # a variance of the frame's order SMALLEST_SPREAD^2 is what rounding leaves of equal rows
         singular = ~np.all(covariances * statistics.frame.scale**2 > SMALLEST_SPREAD**2, axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             roots = 1.0 / np.sqrt(covariances)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
+
+    def floored(self, covariances: FloatArray, frame: Frame) -> FloatArray:
+        return raised_variances(covariances, frame.scale)
+
+    def from_variances(self, variances: FloatArray) -> FloatArray:
+        return variances
+
+    def longest_axis(self, parameters: Parameters, k: int) -> FloatArray:
+        axis = np.zeros(parameters.means.shape[1])
+        i = int(np.argmax(parameters.covariances[k]))
+        axis[i] = np.sqrt(parameters.covariances[k, i])
+        return axis
 
     def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         with np.errstate(over="ignore", invalid="ignore"):

@@ -10,18 +10,19 @@ import numpy as np
 from .._typing import BoolArray, FloatArray, IndexArray
 from ..frame import Frame
 from ..kernels import _linalg
+from ..kernels._pass import FULL, MATRIX, NO_TERMS
 from ..parameters import Parameters
-from ..score_map import FULL, MATRIX, NO_TERMS, ScoreMap
+from ..score_map import ScoreMap
 from ..statistics import Statistics
-from .base import (
-    SINGULAR,
-    SMALLEST_SPREAD,
-    STATISTICS_LIMIT,
-    Estimate,
-    constants,
-    new_means,
-    starved,
-    worth_centring,
+from .base import STATISTICS_LIMIT, Estimate, constants, new_means, starved, worth_centring
+from .matrices import (
+    absolute_quadratic,
+    checked_roots,
+    inverse_gram,
+    longest_axis_of_matrix,
+    raised_matrix,
+    root_of_precision,
+    singular_matrices,
 )
 
 # From this many features on the features of a block outgrow the caches; the projected kernel has none, is
@@ -36,53 +37,6 @@ def pair_index(n_features: int) -> IndexArray:
     upper = np.triu_indices(n_features)
     index[upper] = np.arange(upper[0].size)
     return np.maximum(index, index.T)
-
-
-def check_symmetric(matrix: FloatArray, what: str) -> None:
-    """Raise ValueError where a pair of entries differs by more than 1e-6 in correlation units."""
-    with np.errstate(invalid="ignore"):
-        spread = np.sqrt(np.diagonal(matrix))
-        if (np.abs(matrix - matrix.T) > 1e-6 * spread[:, None] * spread).any():
-            raise ValueError(f"{what} is not symmetric")
-
-
-def checked_roots(matrices: FloatArray, what: str) -> FloatArray:
-    """Upper triangular U with inverse(matrix) = U U', for each; ValueError names a matrix that has none."""
-    roots = np.empty(matrices.shape)
-    failed = np.zeros(matrices.shape[0], dtype=np.intc)
-    _linalg.precision_roots(np.ascontiguousarray(matrices), roots, failed, 1)
-    for k in np.flatnonzero(failed).tolist():
-        raise ValueError(f"{what} of component {k} is not positive definite")
-    for k, matrix in enumerate(matrices):
-        check_symmetric(matrix, f"{what} of component {k}")
-    return roots
-
-
-def root_of_precision(precisions: FloatArray, what: str) -> FloatArray:
-    """Upper triangular U with precision = U U' (scikit-learn's convention): flip, factorise, flip back."""
-    flipped = np.ascontiguousarray(precisions[:, ::-1, ::-1])
-    for k, matrix in enumerate(precisions):
-        check_symmetric(matrix, f"{what} of component {k}")
-        try:
-            flipped[k] = np.linalg.cholesky(flipped[k])
-        except np.linalg.LinAlgError as error:
-            raise ValueError(f"{what} of component {k} is not positive definite") from error
-    return np.ascontiguousarray(flipped[:, ::-1, ::-1])
-
-
-def inverse_gram(roots: FloatArray) -> FloatArray:
-    """inverse(U U') for each upper triangular U."""
-    inverse = np.linalg.inv(roots)
-    return np.swapaxes(inverse, -1, -2) @ inverse
-
-
-def absolute_quadratic(roots: FloatArray, reach: FloatArray) -> FloatArray:
-    """reach_k' |U_k U_k'| reach_k; its upper bound | |U_k|' reach_k |^2 where that is small enough."""
-    bound = (np.matmul(reach[:, None, :], np.abs(roots))[:, 0, :] ** 2).sum(axis=1)
-    unsure = np.flatnonzero(~(bound <= STATISTICS_LIMIT))
-    for k in unsure:
-        bound[k] = reach[k] @ np.abs(roots[k] @ roots[k].T) @ reach[k]
-    return bound
 
 
 class Full:
@@ -172,15 +126,17 @@ class Full:
         roots = np.empty(covariances.shape)
         failed = np.zeros(K, dtype=np.intc)
         _linalg.precision_roots(covariances, roots, failed, n_threads)
-        singular = self.singular(covariances, roots, scale) | (failed != 0)
+        singular = singular_matrices(covariances, roots, scale) | (failed != 0)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
 
-    def singular(self, covariances: FloatArray, roots: FloatArray, scale: FloatArray) -> BoolArray:
-        """Whether a covariance is singular to working precision (base.SINGULAR, base.SMALLEST_SPREAD)."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            spread = np.sqrt(np.einsum("kii->ki", covariances))
-            inverse_trace = ((spread[:, :, None] * roots) ** 2).sum(axis=(1, 2))
-            return ~(inverse_trace * SINGULAR <= 1.0) | ~(spread * scale > SMALLEST_SPREAD).all(axis=1)
+    def floored(self, covariances: FloatArray, frame: Frame) -> FloatArray:
+        return np.array([raised_matrix(covariance, frame) for covariance in covariances])
+
+    def from_variances(self, variances: FloatArray) -> FloatArray:
+        return variances[:, :, None] * np.eye(variances.shape[1])
+
+    def longest_axis(self, parameters: Parameters, k: int) -> FloatArray:
+        return longest_axis_of_matrix(parameters.covariances[k])
 
     def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         with np.errstate(over="ignore", invalid="ignore"):

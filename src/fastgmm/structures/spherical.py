@@ -6,10 +6,20 @@ import numpy as np
 
 from .._typing import BoolArray, FloatArray
 from ..frame import Frame
+from ..kernels._pass import SCALAR, SPHERICAL
 from ..parameters import Parameters
-from ..score_map import SCALAR, SPHERICAL, ScoreMap
+from ..score_map import ScoreMap
 from ..statistics import Statistics
-from .base import SMALLEST_SPREAD, Estimate, check_positive, constants, new_means, starved, worth_centring
+from .base import (
+    SMALLEST_SPREAD,
+    Estimate,
+    check_positive,
+    constants,
+    new_means,
+    raised_variances,
+    starved,
+    worth_centring,
+)
 
 
 class Spherical:
@@ -89,6 +99,17 @@ class Spherical:
         with np.errstate(invalid="ignore", divide="ignore"):
             roots = 1.0 / np.sqrt(covariances)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
+
+    def floored(self, covariances: FloatArray, frame: Frame) -> FloatArray:
+        return raised_variances(covariances, frame.scale[0])
+
+    def from_variances(self, variances: FloatArray) -> FloatArray:
+        return variances.mean(axis=1)
+
+    def longest_axis(self, parameters: Parameters, k: int) -> FloatArray:
+        axis = np.zeros(parameters.means.shape[1])  # any axis is as long as another
+        axis[0] = np.sqrt(parameters.covariances[k])
+        return axis
 
     def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         D = offset.shape[1]

@@ -7,11 +7,20 @@ import numpy as np
 from .._typing import BoolArray, FloatArray
 from ..frame import Frame
 from ..kernels import _linalg
+from ..kernels._pass import LINEAR, MATRIX
 from ..parameters import Parameters
-from ..score_map import LINEAR, MATRIX, ScoreMap
+from ..score_map import ScoreMap
 from ..statistics import Statistics
 from .base import Estimate, constants, new_means, starved, worth_centring
-from .full import Full, absolute_quadratic, checked_roots, inverse_gram, root_of_precision
+from .matrices import (
+    absolute_quadratic,
+    checked_roots,
+    inverse_gram,
+    longest_axis_of_matrix,
+    raised_matrix,
+    root_of_precision,
+    singular_matrices,
+)
 
 
 class Tied:
@@ -62,17 +71,19 @@ class Tied:
         log_det = np.log(np.diagonal(parameters.precisions_cholesky)).sum()
         constant = constants(parameters.weights, log_det, mean.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
-            precision = root @ root.T
-            absolute = np.abs(precision)
-            linear = mean @ precision
-            reach = np.abs(mean) @ absolute
+            whitened = mean @ root
+            linear = whitened @ root.T
+            # What rounding does to a score: to the sum of linear terms, to their coefficients, and through
+            # whitened means, of error EPSILON * reach, to products with whitened rows and the offset.
+            reach = np.linalg.norm(np.abs(mean) @ np.abs(root), axis=1)
+            length = np.linalg.norm(whitened, axis=1)
             transposed = np.ascontiguousarray(root.T)
             return ScoreMap(
                 terms=LINEAR,
                 coef=np.ascontiguousarray(linear),
-                offset=constant - 0.5 * (linear * mean).sum(axis=1),
-                bound=2.0 * reach,
-                bound_offset=(reach * np.abs(mean)).sum(axis=1),
+                offset=constant - 0.5 * length**2,
+                bound=np.abs(linear) + np.abs(whitened) @ np.abs(root.T),
+                bound_offset=length * (length + reach),
                 root_shape=MATRIX,
                 root=transposed,
                 centre=parameters.means,
@@ -80,7 +91,7 @@ class Tied:
                 root_is_shared=True,
                 project_whole_block=True,
                 common_root=transposed,
-                common_abs=absolute,
+                common_reach=float(reach.max()),
             )
 
     def second_about_origin(self, terms: FloatArray, scatter: FloatArray | None) -> FloatArray:
@@ -104,12 +115,21 @@ class Tied:
         roots = np.empty((1, *covariance.shape))
         failed = np.zeros(1, dtype=np.intc)
         _linalg.precision_roots(covariance[None], roots, failed, 1)
-        singular = failed[0] != 0 or Full().singular(covariance[None], roots, scale)[0]
+        singular = failed[0] != 0 or singular_matrices(covariance[None], roots, scale)[0]
         return Estimate(
             Parameters(weights, means, covariance, roots[0]),
             starved(statistics),
             np.full(weights.shape, singular),
         )
+
+    def floored(self, covariances: FloatArray, frame: Frame) -> FloatArray:
+        return raised_matrix(covariances, frame)
+
+    def from_variances(self, variances: FloatArray) -> FloatArray:
+        return np.diag(variances.mean(axis=0))
+
+    def longest_axis(self, parameters: Parameters, k: int) -> FloatArray:
+        return longest_axis_of_matrix(parameters.covariances)
 
     def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         """All components or none: their second moments are pooled."""
