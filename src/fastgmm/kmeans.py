@@ -14,7 +14,7 @@ from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, VECTOR, Pas
 from .score_map import ScoreMap
 
 # Lloyd steps for a start: EM goes on from there, and the last few digits of k-means are not worth its time.
-LLOYD_STEPS = 30
+LLOYD_STEPS = 8
 # A step that lowers the sum of squares by less than this share is the last.
 LLOYD_TOLERANCE = 1e-3
 
@@ -56,12 +56,12 @@ def plus_plus(
     draw = random_state.uniform() * cumulative[-1]
     chosen[0] = min(np.searchsorted(cumulative, draw, side="right"), rows.shape[0] - 1)
     norm = np.einsum("ij,ij->i", rows, rows)
+    one = np.ones(norm.shape)
+    # |a - b|^2 = (-2 a, |a|^2, 1) . (b, 1, |b|^2): one product for all pairs
+    left, right = np.column_stack([-2.0 * rows, norm, one]), np.column_stack([rows, one, norm])
 
     def squared_distances(index: IndexArray) -> FloatArray:
-        distance = rows @ rows[index].T
-        distance *= -2.0
-        distance += norm[:, None]
-        distance += norm[index]
+        distance: FloatArray = left @ right[index].T
         return np.maximum(distance, 0.0, out=distance)
 
     closest = squared_distances(chosen[:1])[:, 0]

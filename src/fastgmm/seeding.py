@@ -24,10 +24,18 @@ from .statistics import Statistics
 from .structures import Structure
 
 # Rows of the sub-sample that k-means seeds from: so many per component, within these limits.
-ROWS_PER_COMPONENT = 128
+ROWS_PER_COMPONENT = 96
 FEWEST_ROWS, MOST_ROWS = 2048, 16384
-# Lloyd's steps over all rows after those on the sub-sample: its clusters' centres are a sample's.
-STEPS_OVER_ALL = 2
+# Times that clusters are looked for in the sub-sample; the fewer where a sample is a large part of all rows
+# and a trial costs as much as an EM iteration.
+FEWEST_TRIALS, MOST_TRIALS, SMALL_PART = 2, 3, 4
+# Rows of these that k-means++ draws from: it looks at each of them once per component.
+DRAWN_PER_COMPONENT, FEWEST_DRAWN = 32, 1024
+# Lloyd's steps over all rows after those on the sub-sample, whose centres are a sample's. A step scores D
+# terms where an EM iteration takes D^2 / 2 twice: more features afford more steps.
+FEWEST_STEPS, MOST_STEPS, FEATURES_PER_STEP = 2, 10, 8
+# From this many features on the M-step of a start takes moments about the centres.
+CENTRED_FROM = 8
 # Random responsibilities are drawn this many numbers at a time.
 NUMBERS_PER_BLOCK = 1 << 20
 
@@ -115,16 +123,20 @@ class _Start:
         )  # fmt: skip
 
     def from_centres(self, centres: FloatArray, units: FloatArray) -> Start:
-        """From the rows nearest to each centre."""
+        """From the rows nearest to each centre.
+
+        With many features moments are taken about the centres: a score then has D terms, and nothing needs a
+        second look. With few the shared features are faster.
+        """
         D = self.data.n_features
-        projects = self.structure.always_project(D)
-        terms = NO_TERMS if projects else self.structure.terms
+        centred = self.structure.always_project(D) or D >= CENTRED_FROM
+        terms = NO_TERMS if centred else self.structure.terms
         score_map = nearest_centre_map(centres, units, self.frame, terms, self.structure.n_terms(D))
 
         def collect(centres: FloatArray, centred: BoolArray) -> Statistics:
             return self._accumulate(self.data, centres, centred, score_map=score_map, hard=True)
 
-        return self._maximise(collect, centres, centred=projects)
+        return self._maximise(collect, centres, centred=centred)
 
     def from_rows(self, index: IndexArray) -> Start:
         """Each component from one row: its mean, covariance reg_covar alone (scikit-learn's choice).
@@ -178,36 +190,40 @@ def _spread_out_rows(data: ArrayData, n_components: int, random_state: np.random
 
 
 def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
-    """k-means on a sub-sample, in raw units and in units of each feature's spread; the better of the two.
+    """k-means on a sub-sample, a few times, in raw units and in units of each feature's spread; the best one.
 
-    Which units seed better depends on the data, so both are followed by an EM step on the sub-sample and the
-    higher likelihood wins. Spherical covariances are raw by nature.
+    Which units seed better depends on the data, and which draw on luck, so each set of clusters is followed
+    by an EM step on the sub-sample and the highest likelihood wins. Spherical covariances are raw by nature.
     """
     data, structure, n_components = start.data, start.structure, start.n_components
     n_threads = start.options.n_threads
     sample = _sub_sample(data, n_components, random_state)
+    weight = sample.sample_weight
+    assert weight is not None
+    frames = _kmeans_frames(sample)
+    if structure.common_scale:
+        frames = frames[:1]
+    options = replace(start.options, tol=0.0, max_iter=2, repair="reseed")
+    trial = _Start(sample, structure, start.frame, n_components, options)
     best: tuple[FloatArray, Frame] | None = None
     best_bound = -np.inf
-    frames = _kmeans_frames(sample)
-    for frame in frames[:1] if structure.common_scale else frames:
+    n_trials = MOST_TRIALS
+    if sample.n_rows < data.n_rows < SMALL_PART * sample.n_rows:
+        n_trials = FEWEST_TRIALS
+    for frame in (frames * n_trials)[:n_trials]:
         rows = frame.to_frame(sample.X)
-        weight = sample.sample_weight
-        assert weight is not None
-        index = plus_plus(rows, weight, n_components, random_state)
+        step = max(1, sample.n_rows // max(DRAWN_PER_COMPONENT * n_components, FEWEST_DRAWN))
+        index = step * plus_plus(rows[::step], weight[::step], n_components, random_state)
         sum_of_squares = float(weight @ np.einsum("ij,ij->i", rows, rows))
         centres = lloyd(sample, sample.X[index], frame, sum_of_squares, n_threads)
-        bound = np.inf
-        if len(frames) > 1 and not structure.common_scale:
-            options = replace(start.options, tol=0.0, max_iter=2, repair="reseed")
-            trial = _Start(sample, structure, start.frame, n_components, options)
-            parameters = trial.from_centres(centres, frame.scale).parameters
-            bound = em.run(sample, structure, parameters, options, frame=start.frame).lower_bound
+        parameters = trial.from_centres(centres, frame.scale).parameters
+        bound = em.run(sample, structure, parameters, options, frame=start.frame).lower_bound
         if best is None or bound > best_bound:
             best, best_bound = (centres, frame), bound
     assert best is not None
     centres, frame = best
     if sample.n_rows < data.n_rows:
-        for _ in range(STEPS_OVER_ALL):
+        for _ in range(min(FEWEST_STEPS + data.n_features // FEATURES_PER_STEP, MOST_STEPS)):
             centres, _ = assign(data, centres, frame, n_threads)
     return start.from_centres(centres, frame.scale)
 
