@@ -13,10 +13,13 @@ from .frame import Frame
 from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, VECTOR, Pass
 from .score_map import ScoreMap
 
-# Lloyd steps for a start: EM goes on from there, and the last few digits of k-means are not worth its time.
-LLOYD_STEPS = 8
+# Steps on a sub-sample: EM goes on from there, and the last few digits of k-means are not worth its time.
+SAMPLE_STEPS = 12
 # A step that lowers the sum of squares by less than this share is the last.
 LLOYD_TOLERANCE = 1e-3
+# Centres go this many times as far as to the mean of their rows: near convergence steps shrink by a constant
+# factor, and going further than each asks for saves half of them. Beyond 2 the sum of squares could grow.
+RELAXATION = 1.8
 
 
 def nearest_centre_map(
@@ -97,17 +100,27 @@ def assign(data: ArrayData, centres: FloatArray, frame: Frame, n_threads: int) -
 
 
 def lloyd(
-    data: ArrayData, centres: FloatArray, frame: Frame, sum_of_squares: float, n_threads: int
+    data: ArrayData,
+    centres: FloatArray,
+    frame: Frame,
+    n_steps: int,
+    n_threads: int,
+    sum_of_squares: float | None = None,
 ) -> FloatArray:
-    """Lloyd's iterations from given centres (user units), distances in the units of the frame.
+    """Lloyd's iterations, over-relaxed, from given centres (user units), distances in the units of the frame.
 
-    sum_of_squares is that of w |z|^2 over the rows, z in the frame. Returns the centres.
+    With sum_of_squares, that of w |z|^2 over the rows (z in the frame), it ends when steps no longer pay. The
+    last step goes to the means themselves. Returns the centres.
     """
     previous = np.inf
-    for _ in range(LLOYD_STEPS):
-        centres, score = assign(data, centres, frame, n_threads)
-        inertia = sum_of_squares - 2.0 * score
-        if not previous - inertia > LLOYD_TOLERANCE * abs(inertia):
-            break
-        previous = inertia
+    for step in range(n_steps):
+        means, score = assign(data, centres, frame, n_threads)
+        done = step == n_steps - 1
+        if sum_of_squares is not None:
+            inertia = sum_of_squares - 2.0 * score
+            done = done or not previous - inertia > LLOYD_TOLERANCE * abs(inertia)
+            previous = inertia
+        if done:
+            return means
+        centres = centres + RELAXATION * (means - centres)
     return centres

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._typing import BoolArray, FloatArray, LabelArray, RowArray
+from ._typing import BoolArray, FloatArray, LabelArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX, PAIRS, PAIRS_CENTRED, WEIGHT, Pass
@@ -110,7 +110,7 @@ def accumulate(
 
 
 def score_rows(
-    X: RowArray,
+    data: ArrayData,
     frame: Frame,
     score_map: ScoreMap,
     n_components: int,
@@ -119,8 +119,8 @@ def score_rows(
     hard: bool = False,
     **outputs: Any,
 ) -> FloatArray:
-    """One pass that writes row outputs (Pass.write); returns the head of its sums."""
-    sweep = Pass(X, None, frame, n_components)
+    """One pass that only scores: row outputs (Pass.write; none for rows of weight 0), head of its sums."""
+    sweep = Pass(data.X, data.sample_weight, frame, n_components)
     sweep.score(score_map, hard)
     sweep.write(**outputs)
     return sweep.run(n_threads)["head"]

@@ -12,7 +12,7 @@ import numpy as np
 from ._typing import FloatArray, LabelArray, RowArray
 from .blocks import ArrayData
 from .frame import Frame, frame_of_parameters
-from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX, Pass
+from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX
 from .parameters import Parameters
 from .passes import score_rows
 from .score_map import ScoreMap
@@ -39,8 +39,7 @@ def _prepare(structure: Structure, parameters: Parameters, n_threads: int) -> tu
 
 def _write(X: RowArray, structure: Structure, parameters: Parameters, n_threads: int, **outputs: Any) -> None:
     frame, score_map = _prepare(structure, parameters, n_threads)
-    X = ArrayData(X).X
-    score_rows(X, frame, score_map, parameters.weights.size, n_threads, **outputs)
+    score_rows(ArrayData(X), frame, score_map, parameters.weights.size, n_threads, **outputs)
 
 
 def log_density(X: RowArray, structure: Structure, parameters: Parameters, n_threads: int) -> FloatArray:
@@ -77,7 +76,5 @@ def log_prob_components(
 def summary(data: ArrayData, structure: Structure, parameters: Parameters, n_threads: int) -> RowSummary:
     """Weighted sums over rows that score, bic, aic and icl are made of."""
     frame, score_map = _prepare(structure, parameters, n_threads)
-    sweep = Pass(data.X, data.sample_weight, frame, parameters.weights.size)
-    sweep.score(score_map)
-    head = sweep.run(n_threads)["head"]
+    head = score_rows(data, frame, score_map, parameters.weights.size, n_threads)
     return RowSummary(float(head[LOG_LIKELIHOOD]), float(head[LOG_MAX]), data.total_weight)

@@ -16,24 +16,24 @@ from . import em
 from ._typing import BoolArray, FloatArray, IndexArray
 from .blocks import ArrayData
 from .frame import Frame
-from .kernels._pass import NO_TERMS
-from .kmeans import assign, lloyd, nearest_centre_map, plus_plus
+from .kernels._pass import LOG_LIKELIHOOD, NO_TERMS
+from .kmeans import SAMPLE_STEPS, lloyd, nearest_centre_map, plus_plus
 from .parameters import Parameters
-from .passes import accumulate
+from .passes import accumulate, score_rows
 from .statistics import Statistics
 from .structures import Structure
 
 # Rows of the sub-sample that k-means seeds from: so many per component, within these limits.
-ROWS_PER_COMPONENT = 96
+ROWS_PER_COMPONENT = 128
 FEWEST_ROWS, MOST_ROWS = 2048, 16384
 # Times that clusters are looked for in the sub-sample; the fewer where a sample is a large part of all rows
 # and a trial costs as much as an EM iteration.
-FEWEST_TRIALS, MOST_TRIALS, SMALL_PART = 2, 3, 4
+FEWEST_TRIALS, MOST_TRIALS, SMALL_PART = 2, 3, 16
 # Rows of these that k-means++ draws from: it looks at each of them once per component.
 DRAWN_PER_COMPONENT, FEWEST_DRAWN = 32, 1024
 # Lloyd's steps over all rows after those on the sub-sample, whose centres are a sample's. A step scores D
 # terms where an EM iteration takes D^2 / 2 twice: more features afford more steps.
-FEWEST_STEPS, MOST_STEPS, FEATURES_PER_STEP = 2, 10, 8
+FEWEST_STEPS, MOST_STEPS, FEATURES_PER_STEP = 1, 8, 2
 # From this many features on the M-step of a start takes moments about the centres.
 CENTRED_FROM = 8
 # Random responsibilities are drawn this many numbers at a time.
@@ -203,7 +203,7 @@ def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
     frames = _kmeans_frames(sample)
     if structure.common_scale:
         frames = frames[:1]
-    options = replace(start.options, tol=0.0, max_iter=2, repair="reseed")
+    options = replace(start.options, tol=0.0, max_iter=1, repair="reseed")
     trial = _Start(sample, structure, start.frame, n_components, options)
     best: tuple[FloatArray, Frame] | None = None
     best_bound = -np.inf
@@ -215,16 +215,18 @@ def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
         step = max(1, sample.n_rows // max(DRAWN_PER_COMPONENT * n_components, FEWEST_DRAWN))
         index = step * plus_plus(rows[::step], weight[::step], n_components, random_state)
         sum_of_squares = float(weight @ np.einsum("ij,ij->i", rows, rows))
-        centres = lloyd(sample, sample.X[index], frame, sum_of_squares, n_threads)
+        centres = lloyd(sample, sample.X[index], frame, SAMPLE_STEPS, n_threads, sum_of_squares)
         parameters = trial.from_centres(centres, frame.scale).parameters
-        bound = em.run(sample, structure, parameters, options, frame=start.frame).lower_bound
+        parameters = em.run(sample, structure, parameters, options, frame=start.frame).parameters
+        score_map = structure.score_map(parameters, start.frame, n_threads)
+        bound = score_rows(sample, start.frame, score_map, n_components, n_threads)[LOG_LIKELIHOOD]
         if best is None or bound > best_bound:
             best, best_bound = (centres, frame), bound
     assert best is not None
     centres, frame = best
     if sample.n_rows < data.n_rows:
-        for _ in range(min(FEWEST_STEPS + data.n_features // FEATURES_PER_STEP, MOST_STEPS)):
-            centres, _ = assign(data, centres, frame, n_threads)
+        n_steps = min(FEWEST_STEPS + data.n_features // FEATURES_PER_STEP, MOST_STEPS)
+        centres = lloyd(data, centres, frame, n_steps, n_threads)
     return start.from_centres(centres, frame.scale)
 
 
