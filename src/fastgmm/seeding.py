@@ -33,9 +33,9 @@ FEWEST_TRIALS, MOST_TRIALS, SMALL_PART = 2, 3, 16
 DRAWN_PER_COMPONENT, FEWEST_DRAWN = 32, 1024
 # Lloyd's steps over all rows after those on the sub-sample, whose centres are a sample's. A step scores D
 # terms where an EM iteration takes D^2 / 2 twice: more features afford more steps.
-FEWEST_STEPS, MOST_STEPS, FEATURES_PER_STEP = 1, 8, 2
+FEWEST_STEPS, MOST_STEPS, FEATURES_PER_STEP = 1, 7, 2
 # From this many features on the M-step of a start takes moments about the centres.
-CENTRED_FROM = 8
+CENTRED_FROM = 12
 # Random responsibilities are drawn this many numbers at a time.
 NUMBERS_PER_BLOCK = 1 << 20
 
@@ -225,7 +225,8 @@ def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
     assert best is not None
     centres, frame = best
     if sample.n_rows < data.n_rows:
-        n_steps = min(FEWEST_STEPS + data.n_features // FEATURES_PER_STEP, MOST_STEPS)
+        n_steps = data.n_features // FEATURES_PER_STEP - 1
+        n_steps = min(max(n_steps, FEWEST_STEPS), MOST_STEPS)
         centres = lloyd(data, centres, frame, n_steps, n_threads)
     return start.from_centres(centres, frame.scale)
 
