@@ -136,9 +136,9 @@ class Tied:
         with np.errstate(over="ignore", invalid="ignore"):
             variance = np.diagonal(parameters.covariances) * frame.scale**2
             root = (parameters.precisions_cholesky / frame.scale[:, None])[None]
-            furthest = (offset**2).max(axis=0)
+            between = parameters.weights @ offset**2
             worth = worth_centring(
-                absolute_quadratic(root, np.sqrt(variance + furthest)[None]),
+                absolute_quadratic(root, np.sqrt(variance + between)[None]),
                 absolute_quadratic(root, np.sqrt(variance)[None]),
             )
         return np.repeat(worth, offset.shape[0])
