@@ -38,6 +38,12 @@ def run_em(
     return run(data, STRUCTURES[covariance_type], parameters_of(covariance_type, start), options)
 
 
+def bounds_beside(bounds, peer, skip: int = 0):
+    """Bounds and scikit-learn's, without the first `skip`; the last alone where it keeps no others (1.6)."""
+    theirs = getattr(peer, "lower_bounds_", None)
+    return (bounds[-1:], [peer.lower_bound_]) if theirs is None else (bounds[skip:], theirs[skip:])
+
+
 @contextlib.contextmanager
 def forced_kernel(choice: str):
     """One kernel ("features" or "centred") for every block and component; "auto" is the package's choice."""

@@ -15,16 +15,11 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import oracle
 import pytest
 import tolerances
-from running import assert_same_bits, parameters_of, run_em
 
 from fastgmm import GaussianMixture
-from fastgmm.blocks import ArrayData
 from fastgmm.kernels import _pass
-from fastgmm.rows import log_density, responsibilities, summary
-from fastgmm.structures import STRUCTURES
 
 SECONDS = 120  # for any of these scripts on a busy machine; each takes a few seconds
 posix = pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGINT are POSIX")
@@ -290,75 +285,3 @@ def test_anonymous_memory(clean_environment, tmp_path, start):
 @pytest.mark.parametrize("start", ["given", "seeded"])
 def test_anonymous_memory_of_four_million_rows(clean_environment, tmp_path, start):
     assert grown(4_000_000, start, clean_environment, tmp_path) <= tolerances.ANONYMOUS_BYTES
-
-
-# -- sizes beyond 32 bits ----------------------------------------------------------------------------
-
-
-@posix
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_rows_far_apart(tmp_path, dtype):
-    """Offsets beyond 2^32 elements: few rows spread over a sparse file, read as they lie there."""
-    n_rows, n_features = 500, 3
-    distance = 2**32 // 400 + 17  # elements from row to row
-    assert (n_rows - 1) * distance > 2**32
-    path = tmp_path / "sparse.bin"
-    with open(path, "wb") as file:
-        try:
-            file.truncate((n_rows * distance + n_features) * np.dtype(dtype).itemsize)
-        except OSError:
-            pytest.skip("the file system has no sparse files of this size")
-    flat = np.memmap(path, dtype=dtype, mode="r+")
-    strides = distance * flat.itemsize, flat.itemsize
-    wide = np.lib.stride_tricks.as_strided(flat, (n_rows, n_features), strides, writeable=True)
-    wide[:] = datasets.problem(9, n_rows, n_features, 3, "full")[0]
-    dense = np.array(wide)
-    for kind in oracle.COVARIANCE_TYPES:
-        start = datasets.problem(9, n_rows, n_features, 3, kind)[1]
-        structure, parameters = STRUCTURES[kind], parameters_of(kind, start)
-        for output in (log_density, responsibilities):
-            found, expected = (output(rows, structure, parameters, 2) for rows in (wide, dense))
-            np.testing.assert_array_equal(found, expected)
-        assert_same_bits(run_em(wide, kind, start, 2), run_em(dense, kind, start, 2))
-    del wide, flat
-
-
-def test_more_than_two_to_the_31_elements():
-    """N x D past 2^31, without the memory: one row seen very often. Each is visited once."""
-    n_features, n_rows = 4096, 2**31 // 4096 + 12_345
-    row = np.linspace(-1.0, 1.0, n_features, dtype=np.float32)[None]
-    X = np.broadcast_to(row, (n_rows, n_features))
-    assert X.size > 2**31
-    start = np.ones(1), np.zeros((1, n_features)), np.ones(1)
-    structure, parameters = STRUCTURES["spherical"], parameters_of("spherical", start)
-    one = log_density(row, structure, parameters, 1)[0]
-    result = summary(ArrayData(X), structure, parameters, 2)
-    assert result.total_weight == n_rows
-    assert result.log_likelihood == pytest.approx(n_rows * one, rel=1e-10)
-
-
-@pytest.mark.slow
-def test_fit_of_more_than_two_to_the_31_elements():
-    n_features, n_rows = 4096, 2**31 // 4096 + 12_345
-    row = np.linspace(-1.0, 1.0, n_features, dtype=np.float32)[None]
-    start = np.ones(1), np.zeros((1, n_features)), np.ones(1)
-    result = run_em(
-        np.broadcast_to(row, (n_rows, n_features)), "spherical", start, 1, reg_covar=1.0, n_threads=2
-    )
-    np.testing.assert_allclose(result.parameters.means[0], row[0].astype(float), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(result.parameters.covariances, 1.0, rtol=1e-9)
-
-
-@pytest.mark.slow
-def test_more_than_two_to_the_31_rows():
-    """The number of rows itself past 32 bits: one feature, one component."""
-    n_rows = 2**31 + 77
-    X = np.broadcast_to(np.array([[0.5]], dtype=np.float32), (n_rows, 1))
-    structure, parameters = (
-        STRUCTURES["diag"],
-        parameters_of("diag", (np.ones(1), np.zeros((1, 1)), np.ones((1, 1)))),
-    )
-    one = log_density(np.array([[0.5]]), structure, parameters, 1)[0]
-    result = summary(ArrayData(X), structure, parameters, 2)
-    assert result.total_weight == n_rows
-    assert result.log_likelihood == pytest.approx(n_rows * one, rel=1e-9)

@@ -192,6 +192,17 @@ def test_members_that_share_their_bytes_are_refused(saved):
 
 
 @pytest.mark.parametrize("covariance_type", ["full"])
+def test_members_larger_than_the_file_are_refused(saved):
+    """Before anything is allocated for them."""
+    content = bytearray(saved.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    struct.pack_into("<II", content, directory + 20, 2**31, 2**31)  # compressed and plain size of one entry
+    saved.write_bytes(content)
+    with pytest.raises(ValueError, match="its members are larger than the file"):
+        GaussianMixture.load(saved)
+
+
+@pytest.mark.parametrize("covariance_type", ["full"])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_two_members_of_one_name_are_refused(saved):
     with zipfile.ZipFile(saved, "a") as archive:

@@ -134,7 +134,7 @@ cdef class Pass:
     """
     cdef fg_job job
     cdef list keep            # objects whose memory the job points to
-    cdef int64_t n_rows
+    cdef int64_t begin, end   # the rows to visit
 
     def __init__(self, X, row_weight, frame, int n_components):
         memset(&self.job, 0, sizeof(fg_job))
@@ -148,13 +148,19 @@ cdef class Pass:
         else:
             x64 = X
             self.job.x = <const char *>&x64[0, 0]
-        self.n_rows = X.shape[0]
+        self.begin, self.end = 0, X.shape[0]
         self.job.row_stride, self.job.column_stride = X.strides
         self.job.n_features = X.shape[1]
         self.job.n_components = n_components
         self.job.row_weight = pointer1(row_weight)
         self.job.shift = pointer1(frame.shift)
         self.job.scale = pointer1(frame.scale)
+
+    def visit(self, int64_t begin, int64_t end):
+        """Visit rows begin <= n < end only; all arrays keep a place for each row of X."""
+        if not 0 <= begin <= end <= self.end:
+            raise IndexError(f"rows {begin} to {end} of {self.end}")
+        self.begin, self.end = begin, end
 
     def score(self, score_map, bint hard=False):
         """Take responsibilities from scores (hard: all to the best)."""
@@ -237,7 +243,7 @@ cdef class Pass:
         cdef bint centres = self.job.n_slots > 0
         if projects and self.job.root_shape == FG_MATRIX or centres and self.job.moment_shape == FG_MATRIX:
             terms = max(terms, D * D)
-        cdef double flops = 4.0 * self.n_rows * K * (terms + NORMALISING_TERMS)
+        cdef double flops = 4.0 * (self.end - self.begin) * K * (terms + NORMALISING_TERMS)
         return <int>min(<double>n_threads, 1.0 + flops / FLOPS_PER_THREAD)
 
     def run(self, int n_threads):
@@ -262,9 +268,9 @@ cdef class Pass:
         memset(&s, 0, sizeof(Schedule))
         s.job = &self.job
         s.kernels = kernels
-        s.n_rows = self.n_rows
+        s.begin, s.end = self.begin, self.end
         s.block_rows, s.chunk_rows, s.n_chunks = plan(
-            self.n_rows, self.job.n_components, self.job.n_features, self.job.n_terms,
+            self.end - self.begin, self.job.n_components, self.job.n_features, self.job.n_terms,
             self.job.accumulator_size)
         sums = np.empty(self.job.accumulator_size)
         cdef double[::1] out = sums

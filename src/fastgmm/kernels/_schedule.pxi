@@ -52,7 +52,8 @@ cdef int NORMALISING_TERMS = 16
 cdef struct Schedule:
     const fg_job *job
     const fg_kernels *kernels
-    int64_t n_rows, chunk_rows, n_chunks
+    int64_t begin, end        # rows
+    int64_t chunk_rows, n_chunks
     int block_rows, n_levels
     int n_accumulators
     double *accumulators
@@ -222,8 +223,8 @@ cdef void work(Schedule *s, int thread, void *errors) noexcept nogil:
         mine = s.free_accumulators[s.n_free]
         fg_lock_unset(&s.lock)
         memset(s.accumulators + mine * s.job.accumulator_size, 0, s.job.accumulator_size * sizeof(double))
-        row = chunk * s.chunk_rows
-        end = min(row + s.chunk_rows, s.n_rows)
+        row = s.begin + chunk * s.chunk_rows
+        end = min(row + s.chunk_rows, s.end)
         while row < end and not fg_flag_is_raised(&s.stop):
             n = <int>min(<int64_t>s.block_rows, end - row)
             s.kernels.block(s.job, &scratch, row, n, s.accumulators + mine * s.job.accumulator_size)
