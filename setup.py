@@ -269,6 +269,7 @@ setup(
     ext_modules=[
         Extension("fastgmm.kernels._pass", in_kernels(["_pass.pyx"])),
         Extension("fastgmm.kernels._linalg", in_kernels(["_linalg.pyx"])),
+        Extension("fastgmm.kernels._order", in_kernels(["_order.pyx"])),
     ],
     cmdclass={"build_ext": BuildKernels},
 )

@@ -9,6 +9,7 @@ import numpy as np
 from fastgmm.blocks import ArrayData
 from fastgmm.em import EMOptions, run
 from fastgmm.kernels import _pass
+from fastgmm.pruning import set_pruning_choice
 from fastgmm.structures import STRUCTURES
 
 
@@ -52,6 +53,16 @@ def forced_kernel(choice: str):
         yield
     finally:
         _pass.set_kernel_choice("auto")
+
+
+@contextlib.contextmanager
+def forced_pruning(choice: str):
+    """Pruned passes wherever they can be ("always") or nowhere ("never")."""
+    set_pruning_choice(choice)
+    try:
+        yield
+    finally:
+        set_pruning_choice("auto")
 
 
 @contextlib.contextmanager

@@ -85,3 +85,8 @@ INTERRUPT_SECONDS = 1.0
 COPY_FRACTION = 0.3
 # Anonymous memory of a fit above the data, whatever the number of rows.
 ANONYMOUS_BYTES = 100 * 2**20
+
+# -- pruned passes ---------------------------------------------------------------------------------
+
+# What is skipped is at most exp(-33) = 4.7e-15 of a component; the rest is the order of the sums.
+PRUNED = 1e-13

@@ -16,6 +16,7 @@ from .frame import Frame
 from .kernels import _pass
 from .parameters import Parameters
 from .passes import accumulate
+from .pruning import Bounds, Pruning, lost_too_much
 from .repair import keep_weightless, repair
 from .score_map import ScoreMap
 from .statistics import Statistics
@@ -79,6 +80,7 @@ class Maximiser:
     ) -> None:
         self.data, self.structure, self.frame, self.options = data, structure, frame, options
         self.n_components = n_components
+        self.pruning = Pruning(data, structure, frame, n_components, options.n_threads)
         self.shared_second: FloatArray | None = None
         self.n_reseeds = np.zeros(n_components, dtype=np.int64)
         self.hopeless = np.zeros(n_components, dtype=bool)
@@ -89,14 +91,32 @@ class Maximiser:
 
     def centred(self, parameters: Parameters) -> BoolArray:
         """Components to accumulate about their means: about the origin they would lose digits."""
-        if self.structure.always_project(self.data.n_features) or _pass.kernel_choice() == "centred":
+        if (
+            self.structure.always_project(self.data.n_features, self.pruning.n_active)
+            or _pass.kernel_choice() == "centred"
+        ):
             return np.ones(self.n_components, dtype=bool)
         offset = self.frame.to_frame(parameters.means)
         return self.structure.needs_centring(parameters, offset, self.frame)
 
-    def collect(self, score_map: ScoreMap, centres: FloatArray, centred: BoolArray) -> Statistics:
-        """One pass over the data under a score map, moments about centres for the components marked."""
+    def collect(
+        self, parameters: Parameters, score_map: ScoreMap, centres: FloatArray, centred: BoolArray
+    ) -> Statistics:
+        """One pass over the data under parameters, moments about centres for the components marked."""
         began = perf_counter()
+        bounds = self.pruning.bounds(parameters)
+        statistics = self._pass(score_map, centres, centred, bounds)
+        if bounds is not None:
+            if lost_too_much(statistics, parameters) and statistics.pairs < self.pruning.n_pairs:
+                self.pruning.forget()
+                statistics = self._pass(score_map, centres, centred, bounds)
+            self.pruning.learn(statistics)
+        self.seconds += perf_counter() - began
+        return statistics
+
+    def _pass(
+        self, score_map: ScoreMap, centres: FloatArray, centred: BoolArray, bounds: Bounds | None
+    ) -> Statistics:
         share = self.structure.pooled and not centred.any()
         statistics = accumulate(
             self.data,
@@ -108,10 +128,10 @@ class Maximiser:
             centres=centres,
             centred=centred,
             second=self.shared_second if share else None,
+            bounds=bounds,
         )
         if share:
             self.shared_second = statistics.second
-        self.seconds += perf_counter() - began
         self.pairs += statistics.pairs
         self.pairs_centred += statistics.pairs_centred
         return statistics
@@ -197,11 +217,11 @@ def run(
     for iteration in range(1, options.max_iter + 1):
         began = perf_counter()
         maximiser.seconds = maximiser.pairs = maximiser.pairs_centred = 0.0
-        score_map = structure.score_map(parameters, frame, options.n_threads)
+        score_map = structure.score_map(parameters, frame, options.n_threads, maximiser.pruning.n_active)
         centred = maximiser.centred(parameters)
-        statistics = maximiser.collect(score_map, parameters.means, centred)
+        statistics = maximiser.collect(parameters, score_map, parameters.means, centred)
         parameters, looks, n_repaired = maximiser.maximise(
-            statistics, centred, parameters, partial(maximiser.collect, score_map)
+            statistics, centred, parameters, partial(maximiser.collect, parameters, score_map)
         )
         previous_bound, bound = bound, statistics.log_likelihood / statistics.total_weight
         change = bound - previous_bound

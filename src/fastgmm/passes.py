@@ -10,6 +10,7 @@ from ._typing import BoolArray, FloatArray, LabelArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX, PAIRS, PAIRS_CENTRED, WEIGHT, Pass
+from .pruning import Bounds
 from .score_map import ScoreMap
 from .statistics import Statistics
 from .structures import Structure
@@ -30,6 +31,7 @@ def accumulate(
     second: FloatArray | None = None,
     hard: bool = False,
     made_under: bytes = b"",
+    bounds: Bounds | None = None,
 ) -> Statistics:
     """One pass: responsibilities from a score map, an (N, K) array or labels; Statistics out.
 
@@ -40,6 +42,7 @@ def accumulate(
         others' are taken about the origin of the frame from the shared features.
     second : (D, D), optional
         Tied: the total scatter about the origin of the frame, if it is known already.
+    bounds : for a pass that skips what does not matter (pruning.py)
     """
     slots = None
     n_centred = 0 if centred is None else int(np.count_nonzero(centred))
@@ -52,6 +55,18 @@ def accumulate(
         raise AssertionError("pooled moments are centred for all components or for none")
 
     sweep = Pass(data.X, data.sample_weight, frame, n_components)
+    if bounds is not None:
+        sweep.in_order(bounds.order)
+        sweep.prune(
+            bounds.distance,
+            bounds.least,
+            bounds.drift_shift,
+            bounds.drift_factor,
+            bounds.margin,
+            bounds.block_rows,
+        )
+        if bounds.keys is not None:
+            sweep.write(keys=bounds.keys.components, key_densities=bounds.keys.densities)
     if score_map is not None:
         sweep.score(score_map, hard)
     elif responsibilities is not None:

@@ -1,6 +1,6 @@
 # Declarations of job.h and dispatch.h, which explain the fields.
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 cdef extern from "job.h" nogil:
     enum:
@@ -29,6 +29,7 @@ cdef extern from "job.h" nogil:
         int x_is_float32
         int n_features, n_components
         const double *row_weight
+        const uint32_t *order
         const double *shift
         const double *scale
         int terms, n_terms
@@ -48,6 +49,11 @@ cdef extern from "job.h" nogil:
         const double *given
         const int64_t *labels
         int hard
+        float *distance
+        double *least
+        const double *drift_shift
+        const double *drift_factor
+        const double *margin
         int accumulate
         int accumulate_terms
         const int *slot
@@ -58,6 +64,8 @@ cdef extern from "job.h" nogil:
         int64_t *out_labels
         double *out_responsibilities
         double *out_scores
+        int32_t *out_key
+        float *out_key_density
         ptrdiff_t at_weight, at_terms, at_first, at_second, at_scatter, accumulator_size
 
     ctypedef struct fg_scratch:
@@ -69,7 +77,11 @@ cdef extern from "job.h" nogil:
         double *weighted
         double *row
         double *reach
+        double *highest
         unsigned char *project
+        int *identity
+        int *panels
+        int *active
 
     ctypedef struct fg_kernels:
         const char *name

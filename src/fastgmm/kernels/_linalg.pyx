@@ -2,21 +2,22 @@
 # cython: freethreading_compatible=True, embedsignature=True
 """Factorisations of all components at once: Cholesky factors, their inverses, natural parameters.
 
-LAPACK is SciPy's, reached at run time through the function pointers scipy.linalg.cython_lapack exports. SciPy
-1.18 renamed the integer type of these signatures, and Cython's cimport compares signatures as text, so a
-module that cimports them would run only beside the SciPy it was built with. We take the pointers ourselves
-and pass integers as 64-bit variables: on the little-endian machines fastgmm supports, a library of 32-bit
-integers reads the same value from the same address.
+BLAS and LAPACK are SciPy's, reached at run time through the function pointers that scipy.linalg.cython_blas
+and cython_lapack export. SciPy 1.18 renamed the integer type of these signatures, and Cython's cimport
+compares signatures as text, so a module that cimports them would run only beside the SciPy it was built with.
+We take the pointers ourselves and pass integers as 64-bit variables: on the little-endian machines fastgmm
+supports, a library of 32-bit integers reads the same value from the same address.
 
 Row-major storage: LAPACK, which is column-major, sees the transpose.  What it calls the lower triangle is our
 upper one.
 """
 import sys
 
+from scipy.linalg import cython_blas as _blas
 from scipy.linalg import cython_lapack as _lapack
 
-from cython.parallel cimport prange
-from libc.math cimport fabs
+from cython.parallel cimport prange, threadid
+from libc.math cimport fabs, sqrt
 from libc.stdint cimport int64_t
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 
@@ -30,17 +31,27 @@ ctypedef void (*potrf_t)(char *uplo, int64_t *n, double *a, int64_t *lda, int64_
 ctypedef void (*trtri_t)(
     char *uplo, char *diag, int64_t *n, double *a, int64_t *lda, int64_t *info,
 ) noexcept nogil
+ctypedef void (*trsm_t)(
+    char *side, char *uplo, char *transa, char *diag, int64_t *m, int64_t *n, double *alpha, double *a,
+    int64_t *lda, double *b, int64_t *ldb,
+) noexcept nogil
+ctypedef void (*syrk_t)(
+    char *uplo, char *trans, int64_t *n, int64_t *k, double *alpha, double *a, int64_t *lda, double *beta,
+    double *c, int64_t *ldc,
+) noexcept nogil
 ctypedef void (*lauum_t)(char *uplo, int64_t *n, double *a, int64_t *lda, int64_t *info) noexcept nogil
 
 
-cdef void *lapack(str name) except NULL:
-    capsule = _lapack.__pyx_capi__[name]
+cdef void *exported(module, str name) except NULL:
+    capsule = module.__pyx_capi__[name]
     return PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
 
 
-cdef potrf_t dpotrf = <potrf_t>lapack("dpotrf")
-cdef trtri_t dtrtri = <trtri_t>lapack("dtrtri")
-cdef lauum_t dlauum = <lauum_t>lapack("dlauum")
+cdef potrf_t dpotrf = <potrf_t>exported(_lapack, "dpotrf")
+cdef trtri_t dtrtri = <trtri_t>exported(_lapack, "dtrtri")
+cdef lauum_t dlauum = <lauum_t>exported(_lapack, "dlauum")
+cdef trsm_t dtrsm = <trsm_t>exported(_blas, "dtrsm")
+cdef syrk_t dsyrk = <syrk_t>exported(_blas, "dsyrk")
 
 
 cdef int invert_root(
@@ -146,3 +157,59 @@ def natural_parameters(
         for k in prange(K, nogil=True, num_threads=n_threads, schedule="dynamic"):
             natural_one(&roots[k, 0, 0], &means[k, 0], &scale[0], constants[k], &frame_roots[k, 0, 0],
                         &coef[k, 0], &offset[k], &bound[k, 0], &bound_offset[k], D)
+
+
+cdef void square(double *a, double *b, int64_t D) noexcept nogil:
+    """b = a a' (D, D), whole."""
+    cdef int64_t n = D, i, j
+    cdef double one = 1.0, zero = 0.0
+    dsyrk(b"L", b"N", &n, &n, &one, a, &n, &zero, b, &n)
+    for i in range(D):
+        for j in range(i):
+            b[i * D + j] = b[j * D + i]
+
+
+cdef double norm_of_ratio(
+    const double *old,      # IN (D, D) upper triangular, as new
+    const double *new,
+    double *a, double *b,   # SCRATCH (D, D)
+    int64_t D,
+) noexcept nogil:
+    """An upper bound of |old' inverse(new)'|_2; NaN or infinite where there is none."""
+    cdef int64_t n = D, i
+    cdef double one = 1.0, mean = 0.0, total = 0.0
+    for i in range(D * D):
+        a[i] = old[i]
+    dtrsm(b"R", b"L", b"N", b"N", &n, &n, &one, <double *>new, &n, a, &n)
+    square(a, b, D)
+    # The largest eigenvalue of S is c + that of E = S - c, and |E|_2 <= |E^4|_F^(1/4) is at most D^(1/8) too
+    # large. With c the mean of the eigenvalues E vanishes where the ratio is a number.
+    for i in range(D):
+        mean += b[i * D + i] / D
+    for i in range(D):
+        b[i * D + i] -= mean
+    square(b, a, D)
+    square(a, b, D)
+    for i in range(D * D):
+        total += b[i] * b[i]
+    return sqrt(mean + sqrt(sqrt(sqrt(total))))
+
+
+def ratio_norms(
+    const double[:, :, ::1] old, const double[:, :, ::1] new, double[::1] norms, double[:, :, :, ::1] scratch,
+):
+    """norms_k >= |L_k^-1 L'_k|_2, L L' and L' L'' the covariances of precision factors old_k and new_k.
+
+    scratch: (number of threads to use, 2, D, D). The products cost 2 D^3 multiplications per component.
+    """
+    cdef Py_ssize_t K = old.shape[0], D = old.shape[1], k
+    cdef int n_threads = <int>scratch.shape[0], t
+    if n_threads <= 1 or K * D * D * D < FEWEST_FLOPS_FOR_THREADS:
+        for k in range(K):
+            norms[k] = norm_of_ratio(
+                &old[k, 0, 0], &new[k, 0, 0], &scratch[0, 0, 0, 0], &scratch[0, 1, 0, 0], D)
+    else:
+        for k in prange(K, nogil=True, num_threads=n_threads, schedule="dynamic"):
+            t = threadid()
+            norms[k] = norm_of_ratio(
+                &old[k, 0, 0], &new[k, 0, 0], &scratch[t, 0, 0, 0], &scratch[t, 1, 0, 0], D)

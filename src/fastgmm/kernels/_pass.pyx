@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 
 cimport cython
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -31,6 +31,8 @@ SCALAR, VECTOR, MATRIX = FG_SCALAR, FG_VECTOR, FG_MATRIX
 # ... places in the 'head' of what Pass.run returns.
 LOG_LIKELIHOOD, LOG_MAX, WEIGHT = FG_LOG_LIKELIHOOD, FG_LOG_MAX, FG_WEIGHT
 PAIRS, PAIRS_CENTRED = FG_PAIRS, FG_PAIRS_CENTRED
+# Blocks have a multiple of so many rows.
+BLOCK_STEP = FG_BLOCK_STEP
 
 cdef const fg_kernels *TABLES[8]
 cdef int N_TABLES = fg_available(TABLES, 8)
@@ -135,6 +137,7 @@ cdef class Pass:
     cdef fg_job job
     cdef list keep            # objects whose memory the job points to
     cdef int64_t begin, end   # the rows to visit
+    cdef int block_rows       # of a block, or 0: by shapes
 
     def __init__(self, X, row_weight, frame, int n_components):
         memset(&self.job, 0, sizeof(fg_job))
@@ -161,6 +164,31 @@ cdef class Pass:
         if not 0 <= begin <= end <= self.end:
             raise IndexError(f"rows {begin} to {end} of {self.end}")
         self.begin, self.end = begin, end
+
+    def in_order(self, const uint32_t[::1] order not None):
+        """Visit these rows, all of positive weight, in this order; `visit` then counts positions.
+
+        Outputs per row are for rows as they lie: there are none but keys.
+        """
+        self.keep.append(order)
+        self.job.order = &order[0]
+        self.begin, self.end = 0, order.shape[0]
+
+    def prune(self, float[:, ::1] distance not None, double[::1] least not None,
+              const double[::1] drift_shift not None, const double[::1] drift_factor not None,
+              const double[::1] margin not None, int block_rows):
+        """Score only what may matter; distance (n_blocks, K) and least (n_blocks,) are read and written."""
+        if self.job.order == NULL:
+            raise TypeError("pruning needs rows in order")
+        if block_rows <= 0 or block_rows % FG_BLOCK_STEP or distance.shape[0] * block_rows < self.end:
+            raise ValueError("bounds are kept for other blocks than these")
+        self.keep.extend((distance, least, drift_shift, drift_factor, margin))
+        self.block_rows = block_rows
+        self.job.distance = &distance[0, 0]
+        self.job.least = &least[0]
+        self.job.drift_shift = &drift_shift[0]
+        self.job.drift_factor = &drift_factor[0]
+        self.job.margin = &margin[0]
 
     def score(self, score_map, bint hard=False):
         """Take responsibilities from scores (hard: all to the best)."""
@@ -222,9 +250,16 @@ cdef class Pass:
         self.job.want_scatter = scatter
 
     def write(self, double[::1] log_density=None, int64_t[::1] labels=None,
-              double[:, ::1] responsibilities=None, double[:, ::1] scores=None):
-        """Arrays to be filled, one row per row of X."""
-        self.keep.extend((log_density, labels, responsibilities, scores))
+              double[:, ::1] responsibilities=None, double[:, ::1] scores=None,
+              int32_t[::1] keys=None, float[::1] key_densities=None):
+        """Arrays to be filled, one row per row of X.
+
+        keys and key_densities are by position and go together: K * best + second best component, log p.
+        """
+        self.keep.extend((log_density, labels, responsibilities, scores, keys, key_densities))
+        if keys is not None:
+            self.job.out_key = &keys[0]
+            self.job.out_key_density = &key_densities[0]
         if log_density is not None:
             self.job.out_log_density = &log_density[0]
         if labels is not None:
@@ -271,7 +306,7 @@ cdef class Pass:
         s.begin, s.end = self.begin, self.end
         s.block_rows, s.chunk_rows, s.n_chunks = plan(
             self.end - self.begin, self.job.n_components, self.job.n_features, self.job.n_terms,
-            self.job.accumulator_size)
+            self.job.accumulator_size, self.block_rows)
         sums = np.empty(self.job.accumulator_size)
         cdef double[::1] out = sums
         n_threads = self.useful_threads(n_threads)

@@ -79,12 +79,14 @@ cdef ptrdiff_t scratch_per_row(ptrdiff_t K, ptrdiff_t D, ptrdiff_t P) noexcept n
     return D + max(D, P) + K + 2 * D + 2
 
 
-def plan(int64_t n_rows, int n_components, int n_features, int n_terms, ptrdiff_t accumulator_size):
-    """Rows of a block, rows of a chunk, number of chunks: functions of shapes alone."""
-    cdef int block_rows = LARGEST_BLOCK
+def plan(int64_t n_rows, int n_components, int n_features, int n_terms, ptrdiff_t accumulator_size,
+         int block_rows=0):
+    """Rows of a block (unless given), rows of a chunk, number of chunks: functions of shapes alone."""
     cdef ptrdiff_t row_bytes = 8 * scratch_per_row(n_components, n_features, n_terms)
-    while block_rows > SMALLEST_BLOCK and block_rows * row_bytes > BLOCK_BYTES:
-        block_rows //= 2
+    if block_rows == 0:
+        block_rows = LARGEST_BLOCK
+        while block_rows > SMALLEST_BLOCK and block_rows * row_bytes > BLOCK_BYTES:
+            block_rows //= 2
     cdef int64_t most = max(FEWEST_CHUNKS, ACCUMULATOR_BYTES // (8 * accumulator_size))
     cdef int64_t chunk_rows = SMALLEST_CHUNK
     # 64 chunks or so balance any number of threads up to 16; more rows than that make larger chunks first
@@ -107,8 +109,11 @@ cdef char *new_scratch(const fg_job *job, int block_rows, fg_scratch *s) noexcep
     cdef ptrdiff_t n_phi = max(D, job.n_terms)
     # Scores are projected a panel at a time, of which FG_BLOCK_STEP rows hold the largest.
     cdef ptrdiff_t n_centred = D * (B if job.n_slots or job.want_scatter else FG_BLOCK_STEP)
-    # All of it per row, reach and project; each of the 8 arrays below may be rounded up to 8 doubles.
-    cdef ptrdiff_t total = B * scratch_per_row(K, D, job.n_terms) + n_phi + K + 8 * 8
+    cdef ptrdiff_t n_identity = max(K, D), n_panels = B, i  # no panel has fewer rows than one
+    # All of it per row, then reach, highest, project, identity, panels and active; each of the 12 arrays
+    # below may be rounded up to 8 doubles.
+    cdef ptrdiff_t total = (
+        B * scratch_per_row(K, D, job.n_terms) + n_phi + 3 * K + n_identity + n_panels + 12 * 8)
     cdef char *memory = <char *>malloc(total * 8 + 64)
     if memory == NULL:
         return NULL
@@ -121,7 +126,13 @@ cdef char *new_scratch(const fg_job *job, int block_rows, fg_scratch *s) noexcep
     s.weighted = aligned(&cursor, n_centred)
     s.row = aligned(&cursor, 2 * B)
     s.reach = aligned(&cursor, n_phi)
+    s.highest = aligned(&cursor, K)
     s.project = <unsigned char *>aligned(&cursor, (K + 7) // 8)
+    s.identity = <int *>aligned(&cursor, (n_identity + 1) // 2)
+    s.panels = <int *>aligned(&cursor, (n_panels + 1) // 2)
+    s.active = <int *>aligned(&cursor, (K + 1) // 2)
+    for i in range(n_identity):
+        s.identity[i] = <int>i
     return memory
 
 

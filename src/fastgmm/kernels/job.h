@@ -49,6 +49,7 @@ typedef struct {
     int x_is_float32;
     int n_features, n_components;
     const double *row_weight; /* or NULL: all 1 */
+    const uint32_t *order;    /* row at each position, or NULL: rows as they lie */
     const double *shift, *scale;
 
     /* shared-feature scores, IN: offset_k + sum_p coef_kp phi_p(z) */
@@ -76,6 +77,12 @@ typedef struct {
     const int64_t *labels;
     int hard; /* 1: r_nk = 1 for the best score, 0 for the others */
 
+    /* pruning (tiles_prune.h), distance NULL: every component is scored for every row.  Blocks of positions. */
+    float *distance;              /* IN, OUT (n_blocks, K): no row of the block is nearer, in Mahalanobis distance */
+    double *least;                /* IN a guess, OUT (n_blocks,): no row's log density is smaller */
+    const double *drift_shift, *drift_factor; /* IN (K,): distance now >= (distance then - shift) * factor */
+    const double *margin;         /* IN (K,): a score this far below the log density of every row is negligible */
+
     /* accumulation, IN */
     int accumulate;
     int accumulate_terms;         /* T_k = sum w r phi(z) */
@@ -89,6 +96,8 @@ typedef struct {
     int64_t *out_labels;          /* (n_rows,) */
     double *out_responsibilities; /* (n_rows, K) */
     double *out_scores;           /* (n_rows, K) */
+    int32_t *out_key;             /* by position: K * best component + second best */
+    float *out_key_density;       /* by position: log p, to sort by */
 
     /* layout of an accumulator: offsets in doubles */
     ptrdiff_t at_weight, at_terms, at_first, at_second, at_scatter, accumulator_size;
@@ -104,12 +113,16 @@ typedef struct {
     double *weighted; /* (D) r * centred, or r * z; likewise */
     double *row;      /* 2 vectors of block_rows: weight, common term */
     double *reach;    /* (P) max |z| of the block and its features */
-    unsigned char *project; /* (K,) */
+    double *highest;  /* (K) a component with a score beyond what row densities allow may be skipped */
+    unsigned char *project; /* (K,) by component */
+    int *identity;    /* 0, 1, 2, ..., max(K, D) - 1 */
+    int *panels;      /* of the block, those with anything to add up */
+    int *active;      /* (K,) components scored in this block, one per row of resp */
 } fg_scratch;
 
 typedef struct {
     const char *name;
-    /* one block of rows [first, first + n_rows), n_rows <= scratch->block_rows; sums are added to acc */
+    /* one block of positions [first, first + n_rows), n_rows <= scratch->block_rows; sums are added to acc */
     void (*block)(const fg_job *job, fg_scratch *scratch, int64_t first, int n_rows, double *acc);
     /* elementwise, for tests: exp for x <= 0, log for x > 0 */
     void (*exp_array)(const double *x, double *out, ptrdiff_t n);

@@ -12,16 +12,20 @@
 _Static_assert(FG_BLOCK_STEP % FG_PANEL == 0, "blocks are made of whole panels");
 
 /* Packed rows, user units, structure of arrays: raw (D, panel) per panel. */
-FG_INLINE void pack_as(int D, int is_float32, const char *x, ptrdiff_t row_stride, ptrdiff_t column_stride,
+FG_INLINE void pack_as(const fg_job *job, int is_float32, int is_ordered, ptrdiff_t column_stride, int64_t first,
                        int n_panels, double *restrict raw)
 {
-    for (int q = 0; q < n_panels; q++, x += FG_PANEL * row_stride) {
-        for (int v = 0; v < FG_VECTORS; v++) {
-            const char *rows = x + v * FG_LANES * row_stride;
+    const int D = job->n_features;
+    for (int q = 0; q < n_panels; q++) {
+        for (int v = 0; v < FG_VECTORS; v++, first += FG_LANES) {
+            const char *rows[FG_LANES];
+            FG_UNROLL
+            for (int l = 0; l < FG_LANES; l++)
+                rows[l] = job->x + (is_ordered ? (int64_t)job->order[first + l] : first + l) * job->row_stride;
             double *to = raw + (ptrdiff_t)q * D * FG_PANEL + v * FG_LANES;
-            for (int i = 0; i < D; i++, rows += column_stride, to += FG_PANEL) {
-#define FG_AT(l) (is_float32 ? (double)*(const float *)(rows + (l) * row_stride) \
-                             : *(const double *)(rows + (l) * row_stride))
+            for (ptrdiff_t i = 0; i < D; i++, to += FG_PANEL) {
+#define FG_AT(l) (is_float32 ? (double)*(const float *)(rows[l] + i * column_stride) \
+                             : *(const double *)(rows[l] + i * column_stride))
                 store(to, FG_EACH_LANE(FG_AT));
 #undef FG_AT
             }
@@ -30,12 +34,10 @@ FG_INLINE void pack_as(int D, int is_float32, const char *x, ptrdiff_t row_strid
 }
 
 /* One row, or the origin of the frame in its place. */
-static void pack_row(const fg_job *job, const char *x, int row, int is_there, double *raw)
+static void pack_row(const fg_job *job, int64_t row, int is_there, double *to)
 {
-    const int D = job->n_features;
-    double *to = raw + (ptrdiff_t)(row / FG_PANEL) * D * FG_PANEL + row % FG_PANEL;
-    for (int i = 0; i < D; i++) {
-        const char *from = x + row * job->row_stride + i * job->column_stride;
+    for (int i = 0; i < job->n_features; i++) {
+        const char *from = job->x + row * job->row_stride + i * job->column_stride;
         to[(ptrdiff_t)i * FG_PANEL] = !is_there           ? job->shift[i]
                                       : job->x_is_float32 ? (double)*(const float *)from
                                                           : *(const double *)from;
@@ -43,31 +45,29 @@ static void pack_row(const fg_job *job, const char *x, int row, int is_there, do
 }
 
 /* Padding and rows of weight zero are put at the origin of the frame, so that whatever they hold cannot overflow in
- * the sums: 0 * inf is not 0. */
+ * the sums: 0 * inf is not 0.  Where rows are ordered there are none of weight zero, and padding repeats the last
+ * row: it must not come nearer to a component than a row. */
 static void pack(const fg_job *job, const fg_scratch *s, int64_t first, int n_rows, int n_panels)
 {
     const int D = job->n_features, n_full = n_rows / FG_PANEL;
-    const char *x = job->x + first * job->row_stride;
-    const int is_float32 = job->x_is_float32;
-    const ptrdiff_t item = is_float32 ? sizeof(float) : sizeof(double), column_stride = job->column_stride;
-    if (column_stride == item && !is_float32)
-        pack_as(D, 0, x, job->row_stride, sizeof(double), n_full, s->raw);
-    else if (column_stride == item)
-        pack_as(D, 1, x, job->row_stride, sizeof(float), n_full, s->raw);
+    const ptrdiff_t item = job->x_is_float32 ? sizeof(float) : sizeof(double);
+    const uint32_t *order = job->order ? job->order + first : NULL;
+    if (order)
+        pack_as(job, job->x_is_float32, 1, job->column_stride, first, n_full, s->raw);
+    else if (job->column_stride != item)
+        pack_as(job, job->x_is_float32, 0, job->column_stride, first, n_full, s->raw);
+    else if (job->x_is_float32)
+        pack_as(job, 1, 0, sizeof(float), first, n_full, s->raw);
     else
-        pack_as(D, is_float32, x, job->row_stride, column_stride, n_full, s->raw);
-    for (int row = n_full * FG_PANEL; row < n_panels * FG_PANEL; row++)
-        pack_row(job, x, row, row < n_rows, s->raw);
+        pack_as(job, 0, 0, sizeof(double), first, n_full, s->raw);
     double *weight = s->row;
-    if (!job->row_weight) {
-        for (int b = 0; b < n_panels * FG_PANEL; b++)
-            weight[b] = b < n_rows ? 1.0 : 0.0;
-        return;
-    }
     for (int b = 0; b < n_panels * FG_PANEL; b++) {
-        weight[b] = b < n_rows ? job->row_weight[first + b] : 0.0;
-        if (weight[b] == 0.0 && b < n_rows)
-            pack_row(job, x, b, 0, s->raw);
+        const int is_there = b < n_rows;
+        const int64_t row = order ? order[is_there ? b : n_rows - 1] : first + b;
+        weight[b] = !is_there ? 0.0 : job->row_weight ? job->row_weight[row] : 1.0;
+        if (b >= n_full * FG_PANEL || weight[b] == 0.0)
+            pack_row(job, row, order || weight[b] != 0.0,
+                     s->raw + (ptrdiff_t)(b / FG_PANEL) * D * FG_PANEL + b % FG_PANEL);
     }
 }
 
@@ -118,20 +118,10 @@ static double common_term(const fg_job *job, const fg_scratch *s, int n_panels, 
     return sqrt(largest);
 }
 
-/* Which components the expansion is not good enough for, in this block; returns how many. */
-static int choose(const fg_job *job, const fg_scratch *s, double furthest)
+/* What bounds are multiplied with: the features of the largest |z_i| of the block. */
+static void reach_features(const fg_job *job, double *reach)
 {
-    const int D = job->n_features, K = job->n_components, P = job->n_terms;
-    if (job->always_project) {
-        memset(s->project, 1, (size_t)K);
-        return K;
-    }
-    if (job->bound == NULL) {
-        memset(s->project, 0, (size_t)K);
-        return 0;
-    }
-    double *reach = s->reach;
-    double common = 0;
+    const int D = job->n_features;
     if (job->terms == FG_SPHERICAL) {
         reach[D] = 0;
         for (int i = 0; i < D; i++)
@@ -144,36 +134,56 @@ static int choose(const fg_job *job, const fg_scratch *s, double furthest)
         for (int i = 0; i < D; i++)
             for (int j = i; j < D; j++)
                 *pair++ = reach[i] * reach[j];
-    } else if (job->common_root) {
-        for (int j = 0; j < D; j++) {
-            double y = 0;
-            for (int i = 0; i <= j; i++)
-                y += fabs(job->common_root[(ptrdiff_t)j * D + i]) * reach[i];
-            common += y * y;
-        }
-        common = furthest * (sqrt(common) + job->common_reach);
     }
-    int n = 0;
-    for (int k = 0; k < K; k++) {
-        const double *bound = job->bound + (ptrdiff_t)k * P;
-        double sums[8] = {0}; /* independent sums, so that the loop is not one chain of additions */
-        int p = 0;
-        for (; p + 8 <= P; p += 8)
+}
+
+/* The part of the error bound that all components have in common. */
+static double common_bound(const fg_job *job, const double *reach, double furthest)
+{
+    if (!job->common_root)
+        return 0;
+    const int D = job->n_features;
+    double common = 0;
+    for (int j = 0; j < D; j++) {
+        double y = 0;
+        for (int i = 0; i <= j; i++)
+            y += fabs(job->common_root[(ptrdiff_t)j * D + i]) * reach[i];
+        common += y * y;
+    }
+    return furthest * (sqrt(common) + job->common_reach);
+}
+
+/* Marks those of n components that the expansion is not good enough for, in this block; returns how many. */
+static int choose(const fg_job *job, const fg_scratch *s, double common, const int *components, int n)
+{
+    const int P = job->n_terms;
+    int n_projected = 0;
+    for (int j = 0; j < n; j++) {
+        const int k = components[j];
+        if (job->always_project || job->bound == NULL) {
+            s->project[k] = job->always_project != 0;
+        } else {
+            const double *bound = job->bound + (ptrdiff_t)k * P;
+            double sums[8] = {0}; /* independent sums, so that the loop is not one chain of additions */
+            int p = 0;
+            for (; p + 8 <= P; p += 8)
+                for (int l = 0; l < 8; l++)
+                    sums[l] += bound[p + l] * s->reach[p + l];
+            double a = common + job->bound_offset[k];
+            for (; p < P; p++)
+                a += bound[p] * s->reach[p];
             for (int l = 0; l < 8; l++)
-                sums[l] += bound[p + l] * reach[p + l];
-        double a = common + job->bound_offset[k];
-        for (; p < P; p++)
-            a += bound[p] * reach[p];
-        for (int l = 0; l < 8; l++)
-            a += sums[l];
-        s->project[k] = !(a <= job->limit); /* NaN and infinity are projected */
-        n += s->project[k];
+                a += sums[l];
+            s->project[k] = !(a <= job->limit); /* NaN and infinity are projected */
+        }
+        n_projected += s->project[k];
     }
-    if (n && job->project_whole_block) {
-        memset(s->project, 1, (size_t)K);
-        n = K;
+    if (n_projected && job->project_whole_block) {
+        for (int j = 0; j < n; j++)
+            s->project[components[j]] = 1;
+        n_projected = n;
     }
-    return n;
+    return n_projected;
 }
 
 static void build_features(const fg_job *job, double *restrict phi)
@@ -255,23 +265,52 @@ static void project_panel(const fg_job *job, int k, const double *raw, double *d
               job->constant[k] - 0.5 * where((ivec)(distance[v] >= 0.0), distance[v], splat(INFINITY)));
 }
 
-#include "tiles_normalise.h"
+/* Scores of n components for one panel, rows `at` and following of its part of resp. */
+static void score_panel(const fg_job *job, const fg_scratch *s, int q, const int *components, int n, int n_projected,
+                        int at)
+{
+    const int D = job->n_features, K = job->n_components, P = job->n_terms;
+    const ptrdiff_t phi_stride = (ptrdiff_t)(P > D ? P : D) * FG_PANEL;
+    double *out = s->resp + ((ptrdiff_t)q * K + at) * FG_PANEL;
+    if (n_projected < n)
+        scores_panel(n, components, P, job->coef, job->offset, s->phi + q * phi_stride, out);
+    for (int j = 0; n_projected && j < n; j++)
+        if (s->project[components[j]])
+            project_panel(job, components[j], s->raw + (ptrdiff_t)q * D * FG_PANEL, s->centred,
+                          out + (ptrdiff_t)j * FG_PANEL);
+}
 
-/* Moments of one component about its centre over the block. */
-static void accumulate_centred(const fg_job *job, const fg_scratch *s, int k, int n_panels, double *acc)
+#include "tiles_normalise.h"
+#include "tiles_prune.h"
+
+/* Moments of component k, whose responsibilities are row j of resp, about its centre over the block. */
+static void accumulate_centred(const fg_job *job, const fg_scratch *s, int k, int j, int n_panels, double *acc)
 {
     const int D = job->n_features, K = job->n_components, slot = job->slot[k];
     const ptrdiff_t stride = (ptrdiff_t)D * FG_PANEL;
     const double *about = job->about + (ptrdiff_t)k * D;
     double *first = acc + job->at_first + (ptrdiff_t)slot * D;
     const int place = job->moments_are_pooled ? 0 : slot;
-    for (int q = 0; q < n_panels; q++)
-        centre_panel(job, about, s->raw + q * stride, s->centred + q * stride);
+    const double *resp = s->resp + (ptrdiff_t)j * FG_PANEL;
+    int n_used = 0; /* panels in which the component has any weight at all; the others add nothing */
+    for (int q = 0; q < n_panels; q++) {
+        vec largest = splat(0.0);
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            largest = vmax(largest, load(resp + (ptrdiff_t)q * K * FG_PANEL + v * FG_LANES));
+        double r = 0;
+        for (int l = 0; l < FG_LANES; l++)
+            r = r > largest[l] ? r : largest[l];
+        if (r == 0)
+            continue;
+        s->panels[n_used] = q;
+        centre_panel(job, about, s->raw + q * stride, s->centred + n_used++ * stride);
+    }
     vec second_all = splat(0.0);
     for (int i = 0; i < D; i++) {
         vec sum = splat(0.0), second = splat(0.0);
-        for (int q = 0; q < n_panels; q++) {
-            const double *r = s->resp + ((ptrdiff_t)q * K + k) * FG_PANEL;
+        for (int q = 0; q < n_used; q++) {
+            const double *r = resp + (ptrdiff_t)s->panels[q] * K * FG_PANEL;
             const double *d = s->centred + q * stride + i * FG_PANEL;
             double *rd = s->weighted + q * stride + i * FG_PANEL;
             FG_UNROLL
@@ -290,12 +329,13 @@ static void accumulate_centred(const fg_job *job, const fg_scratch *s, int k, in
     if (job->moment_shape == FG_SCALAR)
         acc[job->at_second + place] += sum_lanes(second_all);
     else if (job->moment_shape == FG_MATRIX)
-        dots(D, D, 1, n_panels, s->weighted, stride, s->centred, stride,
+        dots(D, s->identity, D, 1, n_used, s->weighted, stride, s->centred, stride,
              acc + job->at_second + (ptrdiff_t)place * D * D, D);
 }
 
 /* sum_n u_n z z', u_n = w_n sum_k r_nk */
-static void accumulate_scatter(const fg_job *job, const fg_scratch *s, int n_panels, int n_rows_phi, double *acc)
+static void accumulate_scatter(const fg_job *job, const fg_scratch *s, int n_active, int n_panels, int n_rows_phi,
+                               double *acc)
 {
     const int D = job->n_features, K = job->n_components;
     const ptrdiff_t stride = (ptrdiff_t)D * FG_PANEL, phi_stride = (ptrdiff_t)n_rows_phi * FG_PANEL;
@@ -304,85 +344,96 @@ static void accumulate_scatter(const fg_job *job, const fg_scratch *s, int n_pan
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
             vec u = splat(0.0);
-            for (int k = 0; k < K; k++)
-                u += load(resp + (ptrdiff_t)k * FG_PANEL + v * FG_LANES);
+            for (int j = 0; j < n_active; j++)
+                u += load(resp + (ptrdiff_t)j * FG_PANEL + v * FG_LANES);
             for (int i = 0; i < D; i++)
                 store(s->weighted + q * stride + i * FG_PANEL + v * FG_LANES,
                       u * load(s->phi + q * phi_stride + i * FG_PANEL + v * FG_LANES));
         }
     }
-    dots(D, D, 1, n_panels, s->weighted, stride, s->phi, phi_stride, acc + job->at_scatter, D);
+    dots(D, s->identity, D, 1, n_panels, s->weighted, stride, s->phi, phi_stride, acc + job->at_scatter, D);
 }
 
 /* Weight of each component: its responsibilities summed over the block. */
-static void accumulate_weights(const fg_job *job, const fg_scratch *s, int n_panels, double *weight)
+static void accumulate_weights(const fg_job *job, const fg_scratch *s, const int *active, int n_active, int n_panels,
+                               double *weight)
 {
-    const int K = job->n_components;
-    for (int k = 0; k < K; k++) {
+    for (int j = 0; j < n_active; j++) {
         vec sum = splat(0.0);
         for (int q = 0; q < n_panels; q++) {
-            const double *r = s->resp + ((ptrdiff_t)q * K + k) * FG_PANEL;
+            const double *r = s->resp + ((ptrdiff_t)q * job->n_components + j) * FG_PANEL;
             FG_UNROLL
             for (int v = 0; v < FG_VECTORS; v++)
                 sum += load(r + v * FG_LANES);
         }
-        weight[k] += sum_lanes(sum);
+        weight[active[j]] += sum_lanes(sum);
     }
+}
+
+/* Weighted responsibilities into the sums, one row of resp per active component. */
+static void accumulate(const fg_job *job, const fg_scratch *s, const int *active, int n_active, int n_panels,
+                       double *acc)
+{
+    const int K = job->n_components, D = job->n_features, P = job->n_terms, n_rows_phi = P > D ? P : D;
+    vec total = splat(0.0);
+    for (int b = 0; b < n_panels * FG_PANEL; b += FG_LANES)
+        total += load(s->row + b);
+    acc[FG_WEIGHT] += sum_lanes(total);
+    accumulate_weights(job, s, active, n_active, n_panels, acc + job->at_weight);
+    if (job->accumulate_terms)
+        dots(n_active, active, P, 0, n_panels, s->resp, (ptrdiff_t)K * FG_PANEL, s->phi,
+             (ptrdiff_t)n_rows_phi * FG_PANEL, acc + job->at_terms, P);
+    for (int j = 0; job->n_slots && j < n_active; j++)
+        if (job->slot[active[j]] >= 0)
+            accumulate_centred(job, s, active[j], j, n_panels, acc);
+    if (job->want_scatter)
+        accumulate_scatter(job, s, n_active, n_panels, n_rows_phi, acc);
 }
 
 static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, double *acc)
 {
-    const int K = job->n_components, D = job->n_features, P = job->n_terms;
-    const int n_rows_phi = P > D ? P : D;
+    const int K = job->n_components, D = job->n_features, P = job->n_terms, n_rows_phi = P > D ? P : D;
     const int n_panels = (n_rows + FG_PANEL - 1) / FG_PANEL;
-    const ptrdiff_t raw_stride = (ptrdiff_t)D * FG_PANEL, phi_stride = (ptrdiff_t)n_rows_phi * FG_PANEL,
-                    resp_stride = (ptrdiff_t)K * FG_PANEL;
+    const ptrdiff_t phi_stride = (ptrdiff_t)n_rows_phi * FG_PANEL, resp_stride = (ptrdiff_t)K * FG_PANEL;
     double *weight = s->row, *common = s->row + s->block_rows;
 
     pack(job, s, first, n_rows, n_panels);
     to_frame(job, s, n_panels, n_rows_phi);
-    const int scored = job->source == FG_SCORES;
-    const double furthest = common_term(job, s, n_panels, n_rows_phi, common);
-    const int n_projected = scored ? choose(job, s, furthest) : 0;
-    const int use_features = scored && n_projected < K;
-    if (!use_features) /* projected scores are whole: nothing is common to them */
-        memset(common, 0, (size_t)n_panels * FG_PANEL * sizeof(double));
-    if (use_features || job->accumulate_terms)
-        for (int q = 0; q < n_panels; q++)
-            build_features(job, s->phi + q * phi_stride);
-
-    for (int q = 0; q < n_panels; q++) {
-        const double *raw = s->raw + q * raw_stride, *phi = s->phi + q * phi_stride;
-        double *resp = s->resp + q * resp_stride;
-        if (!scored) {
-            given_panel(job, first, q, n_rows, weight + q * FG_PANEL, resp);
-            continue;
+    if (job->source != FG_SCORES) {
+        for (int q = 0; q < n_panels; q++) {
+            if (job->accumulate_terms)
+                build_features(job, s->phi + q * phi_stride);
+            given_panel(job, first, q, n_rows, weight + q * FG_PANEL, s->resp + q * resp_stride);
         }
-        if (use_features)
-            scores_panel(K, P, job->coef, job->offset, phi, resp);
-        if (n_projected)
-            for (int k = 0; k < K; k++)
-                if (s->project[k])
-                    project_panel(job, k, raw, s->centred, resp + (ptrdiff_t)k * FG_PANEL);
-        normalise_panel(job, first, q, n_rows, weight + q * FG_PANEL, common + q * FG_PANEL, resp, acc);
-    }
-    acc[FG_PAIRS] += scored ? K : 0;
-    acc[FG_PAIRS_CENTRED] += n_projected;
-    if (!job->accumulate)
+        accumulate(job, s, s->identity, K, n_panels, acc);
         return;
-
-    vec total = splat(0.0);
-    for (int b = 0; b < n_panels * FG_PANEL; b += FG_LANES)
-        total += load(weight + b);
-    acc[FG_WEIGHT] += sum_lanes(total);
-    accumulate_weights(job, s, n_panels, acc + job->at_weight);
-    if (job->accumulate_terms)
-        dots(K, P, 0, n_panels, s->resp, resp_stride, s->phi, phi_stride, acc + job->at_terms, P);
-    for (int k = 0; k < K && job->n_slots; k++)
-        if (job->slot[k] >= 0)
-            accumulate_centred(job, s, k, n_panels, acc);
-    if (job->want_scatter)
-        accumulate_scatter(job, s, n_panels, n_rows_phi, acc);
+    }
+    const double furthest = common_term(job, s, n_panels, n_rows_phi, common);
+    reach_features(job, s->reach);
+    const double bound = common_bound(job, s->reach, furthest);
+    const int *active = s->identity;
+    int n_active = K, n_projected;
+    if (job->distance) {
+        n_active = score_pruned(job, s, first / s->block_rows, n_panels, bound, common, &n_projected);
+        active = s->active;
+    } else {
+        n_projected = choose(job, s, bound, active, K);
+        if (n_projected == K) /* projected scores are whole: nothing is common to them */
+            memset(common, 0, (size_t)n_panels * FG_PANEL * sizeof(double));
+    }
+    for (int q = 0; q < n_panels; q++) {
+        if (!job->distance) {
+            if (n_projected < K || job->accumulate_terms)
+                build_features(job, s->phi + q * phi_stride);
+            score_panel(job, s, q, active, K, n_projected, 0);
+        }
+        normalise_panel(job, first, q, n_rows, active, n_active, weight + q * FG_PANEL, common + q * FG_PANEL,
+                        s->resp + q * resp_stride, acc);
+    }
+    acc[FG_PAIRS] += n_active;
+    acc[FG_PAIRS_CENTRED] += n_projected;
+    if (job->accumulate)
+        accumulate(job, s, active, n_active, n_panels, acc);
 }
 
 FG_INLINE void each(const double *x, double *out, ptrdiff_t n, int is_log)

@@ -56,6 +56,24 @@ FG_INLINE void best_component(int K, const double *scores, vec best[FG_VECTORS],
     }
 }
 
+/* The two best components of each row, as one number to sort by; K of n_components are scored. */
+static void write_keys(int n_components, int K, const int *active, const double *scores, int n_real, int32_t *out)
+{
+    for (int v = 0; v * FG_LANES < n_real; v++) {
+        vec best = splat(-INFINITY), second = splat(-INFINITY), index = splat(0.0), second_index = splat(0.0);
+        for (int k = 0; k < K; k++) {
+            const vec s = load(scores + (ptrdiff_t)k * FG_PANEL + v * FG_LANES), number = splat((double)active[k]);
+            const ivec first = (ivec)(s > best), next = (ivec)(s > second);
+            second_index = where(first, index, where(next, number, second_index));
+            second = where(first, best, where(next, s, second));
+            index = where(first, number, index);
+            best = where(first, s, best);
+        }
+        for (int l = 0; l < FG_LANES && v * FG_LANES + l < n_real; l++)
+            out[v * FG_LANES + l] = (int32_t)index[l] * n_components + (int32_t)second_index[l];
+    }
+}
+
 /* best = max_k s_k */
 FG_INLINE void best_score(int K, const double *scores, vec best[FG_VECTORS])
 {
@@ -129,10 +147,9 @@ FG_INLINE void divide_and_weigh(int K, const vec factor[FG_VECTORS], const vec f
 
 /* Responsibilities in proportion to exp(score): written out, weighted; log_sum = log sum_k exp(s_k - max_k s_k),
  * minus the log of the largest responsibility, which is log K where all scores are -inf. */
-FG_INLINE void share_out(const fg_job *job, int64_t first_row, int n_real, const double *weight,
+FG_INLINE void share_out(const fg_job *job, int64_t first_row, int n_real, int K, const double *weight,
                          const vec best[FG_VECTORS], double *restrict s, vec log_sum[FG_VECTORS])
 {
-    const int K = job->n_components;
     vec sum[FG_VECTORS], factor[FG_VECTORS], floor_[FG_VECTORS];
     exponentials(K, best, s, sum);
     FG_UNROLL
@@ -168,6 +185,9 @@ FG_INLINE void finish_rows(const fg_job *job, int64_t first_row, int n_real, con
         /* rows of weight 0 may have any log p, also -inf, and do not count */
         log_likelihood += where((ivec)(w > 0.0), w * log_p, splat(0.0));
         log_max -= w * log_sum[v];
+        for (int l = 0; job->out_key_density && l < FG_LANES && v * FG_LANES + l < n_real; l++)
+            job->out_key_density[first_row + v * FG_LANES + l] =
+                (float)(log_p[l] > -FLT_MAX ? (log_p[l] < FLT_MAX ? log_p[l] : FLT_MAX) : -FLT_MAX);
         if (job->out_log_density) {
             const int n = n_real - v * FG_LANES < FG_LANES ? n_real - v * FG_LANES : FG_LANES;
             if (n > 0)
@@ -178,16 +198,17 @@ FG_INLINE void finish_rows(const fg_job *job, int64_t first_row, int n_real, con
     acc[FG_LOG_MAX] += sum_lanes(log_max);
 }
 
-/* Scores (K, panel) without their common term in, weighted responsibilities out. */
-static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows, const double *weight,
-                            const double *common, double *restrict s, double *acc)
+/* Scores (K, panel) of K active components without their common term in, weighted responsibilities out. */
+static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows, const int *active, int K,
+                            const double *weight, const double *common, double *restrict s, double *acc)
 {
-    const int K = job->n_components;
     const int64_t first_row = first + (int64_t)q * FG_PANEL;
     const int n_real = n_rows - q * FG_PANEL < FG_PANEL ? n_rows - q * FG_PANEL : FG_PANEL;
     if (job->out_scores)
         write_rows(K, first_row, n_real, s, common, job->out_scores);
 
+    if (job->out_key)
+        write_keys(job->n_components, K, active, s, n_real, job->out_key + first_row);
     vec best[FG_VECTORS], log_sum[FG_VECTORS];
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++)
@@ -197,14 +218,14 @@ static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows,
         best_component(K, s, best, index);
         if (job->out_labels)
             for (int b = 0; b < n_real; b++)
-                job->out_labels[first_row + b] = (int64_t)index[b / FG_LANES][b % FG_LANES];
+                job->out_labels[first_row + b] = active[(int)index[b / FG_LANES][b % FG_LANES]];
         if (job->hard)
             assign(K, index, weight, s);
     } else {
         best_score(K, s, best);
     }
     if (!job->hard)
-        share_out(job, first_row, n_real, weight, best, s, log_sum);
+        share_out(job, first_row, n_real, K, weight, best, s, log_sum);
     finish_rows(job, first_row, n_real, weight, common, best, log_sum, acc);
 }
 

@@ -18,8 +18,8 @@
 #define FG_VECTORS FG_SCORE_VECTORS
 #define FG_PANEL (FG_VECTORS * FG_LANES)
 
-/* acc[k][v] += sum_p coef[k * stride + p] * phi[p][v] */
-FG_INLINE void multiply(int nk, vec acc[4][FG_VECTORS], const double *restrict coef, ptrdiff_t stride, int n_terms,
+/* acc[k][v] += sum_p coef[k][p] * phi[p][v] */
+FG_INLINE void multiply(int nk, vec acc[4][FG_VECTORS], const double *const coef[4], int n_terms,
                         const double *restrict phi)
 {
     for (int p = 0; p < n_terms; p++) {
@@ -29,7 +29,7 @@ FG_INLINE void multiply(int nk, vec acc[4][FG_VECTORS], const double *restrict c
             f[v] = load(phi + (ptrdiff_t)p * FG_PANEL + v * FG_LANES);
         FG_UNROLL
         for (int k = 0; k < nk; k++) {
-            const vec c = splat(coef[k * stride + p]);
+            const vec c = splat(coef[k][p]);
             FG_UNROLL
             for (int v = 0; v < FG_VECTORS; v++)
                 acc[k][v] += c * f[v];
@@ -37,17 +37,19 @@ FG_INLINE void multiply(int nk, vec acc[4][FG_VECTORS], const double *restrict c
     }
 }
 
-FG_INLINE void scores_tile(int nk, const double *restrict coef, const double *restrict offset, int n_terms,
-                           const double *restrict phi, double *restrict out)
+FG_INLINE void scores_tile(int nk, const int *components, int n_terms, const double *restrict coef,
+                           const double *restrict offset, const double *restrict phi, double *restrict out)
 {
     vec acc[4][FG_VECTORS];
+    const double *row[4];
     FG_UNROLL
     for (int k = 0; k < nk; k++) {
+        row[k] = coef + (ptrdiff_t)components[k] * n_terms;
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++)
-            acc[k][v] = splat(offset[k]);
+            acc[k][v] = splat(offset[components[k]]);
     }
-    multiply(nk, acc, coef, n_terms, n_terms, phi);
+    multiply(nk, acc, row, n_terms, phi);
     FG_UNROLL
     for (int k = 0; k < nk; k++) {
         FG_UNROLL
@@ -56,20 +58,19 @@ FG_INLINE void scores_tile(int nk, const double *restrict coef, const double *re
     }
 }
 
-/* One panel: out (K, panel) = offset + coef (K, P) phi (P, panel). */
-static void scores_panel(int n_components, int n_terms, const double *coef, const double *offset, const double *phi,
-                         double *out)
+/* One panel: out (n, panel) = offset + coef (n, P) phi (P, panel) for n components. */
+static void scores_panel(int n, const int *components, int n_terms, const double *coef, const double *offset,
+                         const double *phi, double *out)
 {
     int k = 0;
-    for (; k + 4 <= n_components; k += 4)
-        scores_tile(4, coef + (ptrdiff_t)k * n_terms, offset + k, n_terms, phi, out + (ptrdiff_t)k * FG_PANEL);
-    coef += (ptrdiff_t)k * n_terms;
-    offset += k;
+    for (; k + 4 <= n; k += 4)
+        scores_tile(4, components + k, n_terms, coef, offset, phi, out + (ptrdiff_t)k * FG_PANEL);
+    components += k;
     out += (ptrdiff_t)k * FG_PANEL;
-    switch (n_components - k) {
-    case 3: scores_tile(3, coef, offset, n_terms, phi, out); break;
-    case 2: scores_tile(2, coef, offset, n_terms, phi, out); break;
-    case 1: scores_tile(1, coef, offset, n_terms, phi, out); break;
+    switch (n - k) {
+    case 3: scores_tile(3, components, n_terms, coef, offset, phi, out); break;
+    case 2: scores_tile(2, components, n_terms, coef, offset, phi, out); break;
+    case 1: scores_tile(1, components, n_terms, coef, offset, phi, out); break;
     default: break;
     }
 }
@@ -79,13 +80,15 @@ FG_INLINE void distance_tile(int nj, vec distance[FG_VECTORS], const double *res
                              int length, const double *restrict d)
 {
     vec y[4][FG_VECTORS];
+    const double *column[4];
     FG_UNROLL
     for (int j = 0; j < nj; j++) {
+        column[j] = root + j * stride;
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++)
             y[j][v] = splat(0.0);
     }
-    multiply(nj, y, root, stride, length, d);
+    multiply(nj, y, column, length, d);
     FG_UNROLL
     for (int j = 0; j < nj; j++) {
         FG_UNROLL
@@ -109,10 +112,10 @@ static void distance_panel(int n_features, const double *root, const double *d, 
     }
 }
 
-/* out[k][p] += sum over panels and rows of left[k] right[p]; strides are from panel to panel. */
-FG_INLINE void dots_tile(int nk, int np, int n_panels, const double *restrict left, ptrdiff_t left_stride,
-                         const double *restrict right, ptrdiff_t right_stride, double *restrict out,
-                         ptrdiff_t out_stride)
+/* out[rows[k]][p] += sum over panels and rows of left[k] right[p]; strides are from panel to panel. */
+FG_INLINE void dots_tile(int nk, int np, const int *rows, int n_panels, const double *restrict left,
+                         ptrdiff_t left_stride, const double *restrict right, ptrdiff_t right_stride,
+                         double *restrict out, ptrdiff_t out_stride)
 {
     vec acc[FG_DOT_ROWS][4];
     FG_UNROLL
@@ -141,50 +144,54 @@ FG_INLINE void dots_tile(int nk, int np, int n_panels, const double *restrict le
     }
     FG_UNROLL
     for (int k = 0; k < nk; k++) {
+        double *sums = out + rows[k] * out_stride;
         if (np == 4)
-            add_sums4(out + k * out_stride, acc[k][0], acc[k][1], acc[k][2], acc[k][3]);
+            add_sums4(sums, acc[k][0], acc[k][1], acc[k][2], acc[k][3]);
         else {
             FG_UNROLL
             for (int p = 0; p < np; p++)
-                out[k * out_stride + p] += sum_lanes(acc[k][p]);
+                sums[p] += sum_lanes(acc[k][p]);
         }
     }
 }
 
-/* All of out[0..nk)[0..np) for one strip of np <= 4 right rows and every left row. */
-FG_INLINE void dots_strip(int np, int n_left, int n_panels, const double *left, ptrdiff_t left_stride,
-                          const double *right, ptrdiff_t right_stride, double *out, ptrdiff_t out_stride)
+/* All of out for one strip of np <= 4 right rows and every left row. */
+FG_INLINE void dots_strip(int np, int n_left, const int *rows, int n_panels, const double *left,
+                          ptrdiff_t left_stride, const double *right, ptrdiff_t right_stride, double *out,
+                          ptrdiff_t out_stride)
 {
     int k = 0;
     for (; k + FG_DOT_ROWS <= n_left; k += FG_DOT_ROWS)
-        dots_tile(FG_DOT_ROWS, np, n_panels, left + (ptrdiff_t)k * FG_PANEL, left_stride, right, right_stride,
-                  out + k * out_stride, out_stride);
+        dots_tile(FG_DOT_ROWS, np, rows + k, n_panels, left + (ptrdiff_t)k * FG_PANEL, left_stride, right,
+                  right_stride, out, out_stride);
     left += (ptrdiff_t)k * FG_PANEL;
-    out += k * out_stride;
+    rows += k;
     switch (n_left - k) {
 #if FG_DOT_ROWS > 2
-    case 3: dots_tile(3, np, n_panels, left, left_stride, right, right_stride, out, out_stride); break;
-    case 2: dots_tile(2, np, n_panels, left, left_stride, right, right_stride, out, out_stride); break;
+    case 3: dots_tile(3, np, rows, n_panels, left, left_stride, right, right_stride, out, out_stride); break;
+    case 2: dots_tile(2, np, rows, n_panels, left, left_stride, right, right_stride, out, out_stride); break;
 #endif
-    case 1: dots_tile(1, np, n_panels, left, left_stride, right, right_stride, out, out_stride); break;
+    case 1: dots_tile(1, np, rows, n_panels, left, left_stride, right, right_stride, out, out_stride); break;
     default: break;
     }
 }
 
-/* out (n_left, n_right) += left right' over all panels; with `triangular` only what lies on and right of the diagonal
- * is sure to be computed.  Strips of 4 right rows stay in the first-level cache while the left rows stream by. */
-static void dots(int n_left, int n_right, int triangular, int n_panels, const double *left, ptrdiff_t left_stride,
-                 const double *right, ptrdiff_t right_stride, double *out, ptrdiff_t out_stride)
+/* out (., n_right) += left right' over all panels; left row k is added to row rows[k] of out.  With `triangular`,
+ * where rows is 0, 1, 2, ..., only what lies on and right of the diagonal is sure to be computed.  Strips of 4 right
+ * rows stay in the first-level cache while the left rows stream by. */
+static void dots(int n_left, const int *rows, int n_right, int triangular, int n_panels, const double *left,
+                 ptrdiff_t left_stride, const double *right, ptrdiff_t right_stride, double *out, ptrdiff_t out_stride)
 {
     for (int p = 0; p < n_right; p += 4) {
         const int np = n_right - p < 4 ? n_right - p : 4;
         const int nk = triangular && p + np < n_left ? p + np : n_left;
         const double *strip = right + (ptrdiff_t)p * FG_PANEL;
+        double *to = out + p;
         switch (np) {
-        case 4: dots_strip(4, nk, n_panels, left, left_stride, strip, right_stride, out + p, out_stride); break;
-        case 3: dots_strip(3, nk, n_panels, left, left_stride, strip, right_stride, out + p, out_stride); break;
-        case 2: dots_strip(2, nk, n_panels, left, left_stride, strip, right_stride, out + p, out_stride); break;
-        default: dots_strip(1, nk, n_panels, left, left_stride, strip, right_stride, out + p, out_stride); break;
+        case 4: dots_strip(4, nk, rows, n_panels, left, left_stride, strip, right_stride, to, out_stride); break;
+        case 3: dots_strip(3, nk, rows, n_panels, left, left_stride, strip, right_stride, to, out_stride); break;
+        case 2: dots_strip(2, nk, rows, n_panels, left, left_stride, strip, right_stride, to, out_stride); break;
+        default: dots_strip(1, nk, rows, n_panels, left, left_stride, strip, right_stride, to, out_stride); break;
         }
     }
 }

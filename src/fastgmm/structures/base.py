@@ -9,7 +9,7 @@ import numpy as np
 from .._typing import BoolArray, FloatArray
 from ..frame import Frame
 from ..parameters import Parameters
-from ..score_map import HALF_LOG_2PI, LIMIT, ScoreMap
+from ..score_map import EPSILON, HALF_LOG_2PI, LIMIT, ScoreMap
 from ..statistics import Statistics
 
 # Below this share of the total weight a component has lost its rows: its moments are rounding errors.
@@ -17,6 +17,8 @@ STARVED_SHARE = 10 * float(np.finfo(np.float64).eps)
 # A standard deviation this small beside the data's (frame units) is rounding noise of a set of equal rows.
 # Clusters 1e8 standard deviations apart are legal and stay far above it.
 SMALLEST_SPREAD = 1e-15
+# Factor on bounds that must not be too small for a rounding error.
+ROUNDED_UP = 1.0 + 2.0**-20
 # Variance that a repaired component keeps in any direction, as a share of the data's variance per feature.
 FLOOR = 1e-12
 # As score_map.LIMIT, for moments: relative errors of a whitened covariance stay below 1e-10 or so. Tighter
@@ -57,8 +59,11 @@ class Structure(Protocol):
     def n_parameters(self, n_components: int, n_features: int) -> int:
         """Free parameters of a mixture, as scikit-learn counts them."""
 
-    def always_project(self, n_features: int) -> bool:
-        """Whether projected scores beat the expansion in features at this size."""
+    def always_project(self, n_features: int, n_active: float = np.inf) -> bool:
+        """Whether projected scores beat the expansion in features at this size.
+
+        n_active : components scored per block of rows; all where nothing is pruned
+        """
 
     def from_covariances(self, weights: FloatArray, means: FloatArray, covariances: FloatArray) -> Parameters:
         """Parameters with these covariances; ValueError names a component whose covariance cannot be one."""
@@ -72,7 +77,9 @@ class Structure(Protocol):
     def variances(self, parameters: Parameters) -> FloatArray:
         """Diagonals of the covariances, (K, D), whatever their shape."""
 
-    def score_map(self, parameters: Parameters, frame: Frame, n_threads: int) -> ScoreMap:
+    def score_map(
+        self, parameters: Parameters, frame: Frame, n_threads: int, n_active: float = np.inf
+    ) -> ScoreMap:
         """What the kernels need to score rows under these parameters."""
 
     def second_about_origin(self, terms: FloatArray, scatter: FloatArray | None) -> FloatArray:
@@ -92,6 +99,12 @@ class Structure(Protocol):
 
     def longest_axis(self, parameters: Parameters, k: int) -> FloatArray:
         """Standard deviation times direction of a component's longest axis, (D,)."""
+
+    def pooled_covariance(self, parameters: Parameters) -> FloatArray:
+        """Mean of the components' covariances by weight, (D, D)."""
+
+    def drift(self, old: Parameters, new: Parameters, n_threads: int) -> tuple[FloatArray, FloatArray]:
+        """Bounds on |L^-1 (mean' - mean)| and |L^-1 L'|_2, (K,) each: how far distances can have moved."""
 
     def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         """Components whose moments, taken `offset` (frame units) off their means, lost too many digits."""
@@ -143,3 +156,13 @@ def check_positive(values: FloatArray, what: str, shape_name: str) -> None:
         raise ValueError(
             f"{what} of component {k} must be positive and finite ({shape_name}); got {values[k]!r}"
         )
+
+
+def whitened_shift(old_mean: FloatArray, new_mean: FloatArray, old_roots: FloatArray) -> FloatArray:
+    """A bound on |U_k' (new mean - old mean)|, (K,), for diagonal U (K, D) or triangular ones (., D, D)."""
+    move = new_mean - old_mean
+    if old_roots.ndim == 2:
+        return ROUNDED_UP * np.linalg.norm(move * old_roots, axis=1)
+    whitened = np.matmul(move[:, None, :], old_roots)[:, 0, :]
+    rounding = np.matmul(np.abs(move)[:, None, :], np.abs(old_roots))[:, 0, :] * (move.shape[1] * EPSILON)
+    return ROUNDED_UP * np.linalg.norm(np.abs(whitened) + rounding, axis=1)

@@ -11,6 +11,7 @@ from ..parameters import Parameters
 from ..score_map import ScoreMap
 from ..statistics import Statistics
 from .base import (
+    ROUNDED_UP,
     SMALLEST_SPREAD,
     Estimate,
     check_positive,
@@ -18,6 +19,7 @@ from .base import (
     new_means,
     raised_variances,
     starved,
+    whitened_shift,
     worth_centring,
 )
 
@@ -40,7 +42,7 @@ class Diag:
     def n_parameters(self, n_components: int, n_features: int) -> int:
         return n_components * n_features + n_components * n_features + n_components - 1
 
-    def always_project(self, n_features: int) -> bool:
+    def always_project(self, n_features: int, n_active: float = np.inf) -> bool:
         return False
 
     def from_covariances(self, weights: FloatArray, means: FloatArray, covariances: FloatArray) -> Parameters:
@@ -58,7 +60,9 @@ class Diag:
         with np.errstate(over="ignore", divide="ignore"):
             return 1.0 / parameters.precisions_cholesky**2
 
-    def score_map(self, parameters: Parameters, frame: Frame, n_threads: int) -> ScoreMap:
+    def score_map(
+        self, parameters: Parameters, frame: Frame, n_threads: int, n_active: float = np.inf
+    ) -> ScoreMap:
         root = parameters.precisions_cholesky / frame.scale
         mean = frame.to_frame(parameters.means)
         constant = constants(
@@ -110,6 +114,13 @@ class Diag:
         i = int(np.argmax(parameters.covariances[k]))
         axis[i] = np.sqrt(parameters.covariances[k, i])
         return axis
+
+    def pooled_covariance(self, parameters: Parameters) -> FloatArray:
+        return np.diag(parameters.weights @ parameters.covariances)
+
+    def drift(self, old: Parameters, new: Parameters, n_threads: int) -> tuple[FloatArray, FloatArray]:
+        stretch = (old.precisions_cholesky / new.precisions_cholesky).max(axis=1)
+        return whitened_shift(old.means, new.means, old.precisions_cholesky), ROUNDED_UP * stretch
 
     def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         with np.errstate(over="ignore", invalid="ignore"):

@@ -7,7 +7,7 @@ import numpy as np
 from .._typing import BoolArray, FloatArray
 from ..frame import Frame
 from ..kernels import _linalg
-from .base import FLOOR, SMALLEST_SPREAD, STATISTICS_LIMIT, raised_variances
+from .base import FLOOR, ROUNDED_UP, SMALLEST_SPREAD, STATISTICS_LIMIT, raised_variances
 
 # A covariance whose correlation matrix R has trace(inverse(R)) > 1 / SINGULAR is singular to working
 # precision: the smallest eigenvalue of R lies between 1 / trace(inverse(R)) and D times that.
@@ -67,6 +67,14 @@ def singular_matrices(covariances: FloatArray, roots: FloatArray, scale: FloatAr
         spread = np.sqrt(np.einsum("kii->ki", covariances))
         inverse_trace = ((spread[:, :, None] * roots) ** 2).sum(axis=(1, 2))
         return ~(inverse_trace * SINGULAR <= 1.0) | ~(spread * scale > SMALLEST_SPREAD).all(axis=1)
+
+
+def ratio_norms(old: FloatArray, new: FloatArray, n_threads: int) -> FloatArray:
+    """Bounds on |old_k' inverse(new_k)'|_2 of precision factors (K, D, D): how far components have grown."""
+    K, D, _ = old.shape
+    norms = np.empty(K)
+    _linalg.ratio_norms(old, new, norms, np.empty((max(1, n_threads), 2, D, D)))
+    return ROUNDED_UP * np.where(np.isfinite(norms), norms, np.inf)
 
 
 def raised_matrix(covariance: FloatArray, frame: Frame) -> FloatArray:

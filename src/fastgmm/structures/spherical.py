@@ -11,6 +11,7 @@ from ..parameters import Parameters
 from ..score_map import ScoreMap
 from ..statistics import Statistics
 from .base import (
+    ROUNDED_UP,
     SMALLEST_SPREAD,
     Estimate,
     check_positive,
@@ -18,6 +19,7 @@ from .base import (
     new_means,
     raised_variances,
     starved,
+    whitened_shift,
     worth_centring,
 )
 
@@ -43,7 +45,7 @@ class Spherical:
     def n_parameters(self, n_components: int, n_features: int) -> int:
         return n_components + n_components * n_features + n_components - 1
 
-    def always_project(self, n_features: int) -> bool:
+    def always_project(self, n_features: int, n_active: float = np.inf) -> bool:
         return False
 
     def from_covariances(self, weights: FloatArray, means: FloatArray, covariances: FloatArray) -> Parameters:
@@ -62,7 +64,9 @@ class Spherical:
             variance = 1.0 / parameters.precisions_cholesky**2
         return np.repeat(variance[:, None], parameters.means.shape[1], axis=1)
 
-    def score_map(self, parameters: Parameters, frame: Frame, n_threads: int) -> ScoreMap:
+    def score_map(
+        self, parameters: Parameters, frame: Frame, n_threads: int, n_active: float = np.inf
+    ) -> ScoreMap:
         D = parameters.means.shape[1]
         root = parameters.precisions_cholesky / frame.scale[0]
         mean = frame.to_frame(parameters.means)
@@ -110,6 +114,14 @@ class Spherical:
         axis = np.zeros(parameters.means.shape[1])  # any axis is as long as another
         axis[0] = np.sqrt(parameters.covariances[k])
         return axis
+
+    def pooled_covariance(self, parameters: Parameters) -> FloatArray:
+        return np.eye(parameters.means.shape[1]) * (parameters.weights @ parameters.covariances)
+
+    def drift(self, old: Parameters, new: Parameters, n_threads: int) -> tuple[FloatArray, FloatArray]:
+        roots = np.repeat(old.precisions_cholesky[:, None], old.means.shape[1], axis=1)
+        stretch = old.precisions_cholesky / new.precisions_cholesky
+        return whitened_shift(old.means, new.means, roots), ROUNDED_UP * stretch
 
     def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         D = offset.shape[1]

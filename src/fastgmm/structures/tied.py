@@ -11,13 +11,14 @@ from ..kernels._pass import LINEAR, MATRIX
 from ..parameters import Parameters
 from ..score_map import ScoreMap
 from ..statistics import Statistics
-from .base import Estimate, constants, new_means, starved, worth_centring
+from .base import Estimate, constants, new_means, starved, whitened_shift, worth_centring
 from .matrices import (
     absolute_quadratic,
     checked_roots,
     inverse_gram,
     longest_axis_of_matrix,
     raised_matrix,
+    ratio_norms,
     root_of_precision,
     singular_matrices,
 )
@@ -45,7 +46,7 @@ class Tied:
     def n_parameters(self, n_components: int, n_features: int) -> int:
         return n_features * (n_features + 1) // 2 + n_components * n_features + n_components - 1
 
-    def always_project(self, n_features: int) -> bool:
+    def always_project(self, n_features: int, n_active: float = np.inf) -> bool:
         return False
 
     def from_covariances(self, weights: FloatArray, means: FloatArray, covariances: FloatArray) -> Parameters:
@@ -65,7 +66,9 @@ class Tied:
             variance = (inverse**2).sum(axis=0)
         return np.repeat(variance[None, :], parameters.means.shape[0], axis=0)
 
-    def score_map(self, parameters: Parameters, frame: Frame, n_threads: int) -> ScoreMap:
+    def score_map(
+        self, parameters: Parameters, frame: Frame, n_threads: int, n_active: float = np.inf
+    ) -> ScoreMap:
         root = parameters.precisions_cholesky / frame.scale[:, None]
         mean = frame.to_frame(parameters.means)
         log_det = np.log(np.diagonal(parameters.precisions_cholesky)).sum()
@@ -130,6 +133,14 @@ class Tied:
 
     def longest_axis(self, parameters: Parameters, k: int) -> FloatArray:
         return longest_axis_of_matrix(parameters.covariances)
+
+    def pooled_covariance(self, parameters: Parameters) -> FloatArray:
+        return parameters.covariances
+
+    def drift(self, old: Parameters, new: Parameters, n_threads: int) -> tuple[FloatArray, FloatArray]:
+        stretch = ratio_norms(old.precisions_cholesky[None], new.precisions_cholesky[None], 1)
+        shift = whitened_shift(old.means, new.means, old.precisions_cholesky[None])
+        return shift, np.repeat(stretch, shift.size)
 
     def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         """All components or none: their second moments are pooled."""

@@ -1,0 +1,15 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from .._typing import FloatArray
+
+def sorted_positions(
+    keys: NDArray[np.int32], density: NDArray[np.float32], n_components: int, n_threads: int
+) -> NDArray[np.uint32]: ...
+def inherited_bounds(
+    distance: NDArray[np.float32],
+    least: FloatArray,
+    positions: NDArray[np.uint32],
+    block_rows: int,
+    n_threads: int,
+) -> tuple[NDArray[np.float32], FloatArray]: ...

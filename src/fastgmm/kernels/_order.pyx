@@ -1,0 +1,137 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: freethreading_compatible=True, embedsignature=True
+"""Rows in the order of their components, and what is known of blocks of rows after they were re-sorted."""
+import numpy as np
+
+from cython.parallel cimport prange, threadid
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.string cimport memcpy, memset
+
+
+# Digits of the radix sort: three of 11 bits for 32.
+cdef int DIGIT_BITS = 11
+cdef int DIGITS = 1 << DIGIT_BITS
+
+
+cdef inline uint32_t sortable(float x) noexcept nogil:
+    """Bits that sort as unsigned integers as x sorts."""
+    cdef uint32_t bits
+    memcpy(&bits, &x, sizeof(bits))
+    return ~bits if bits >> 31 else bits | (<uint32_t>1 << 31)
+
+
+cdef void sort_group(
+    uint32_t *positions,        # IN, OUT (n,)
+    int64_t n,
+    const int32_t *keys,        # IN, by position: K * best + second best
+    const float *density,   # IN, by position
+    int n_components,
+    uint32_t *scratch,          # (n,)
+    int64_t *place,             # SCRATCH (max(DIGITS, n_components) + 1,)
+) noexcept nogil:
+    """Rows of one component by second best component and density: a radix sort from the last digit on."""
+    cdef int digit, value, n_values
+    cdef int64_t i, total, count
+    cdef uint32_t *swap
+    for digit in range(4):
+        n_values = n_components if digit == 3 else DIGITS
+        memset(place, 0, (n_values + 1) * sizeof(int64_t))
+        for i in range(n):
+            place[digit_of(positions[i], digit, keys, density, n_components)] += 1
+        total = 0
+        for value in range(n_values):
+            count = place[value]
+            place[value] = total
+            total += count
+        for i in range(n):
+            value = digit_of(positions[i], digit, keys, density, n_components)
+            scratch[place[value]] = positions[i]
+            place[value] += 1
+        swap = positions
+        positions = scratch
+        scratch = swap
+    # an even number of passes: what is sorted lies where it was
+
+
+cdef inline int digit_of(
+    uint32_t position, int digit, const int32_t *keys, const float *density, int n_components,
+) noexcept nogil:
+    if digit == 3:
+        return keys[position] % n_components
+    return <int>((sortable(density[position]) >> (DIGIT_BITS * digit)) & (DIGITS - 1))
+
+
+def sorted_positions(
+    const int32_t[::1] keys, const float[::1] density, int n_components, int n_threads,
+):
+    """Positions (n,) uint32 sorted by best component, second best and density; keys: K * best + second."""
+    cdef int64_t n = keys.shape[0], i
+    cdef int k, t, used = max(1, min(n_threads, n_components))
+    positions = np.empty(n, dtype=np.uint32)
+    ends = np.zeros(n_components + 1, dtype=np.int64)  # where the rows of each component begin, and all end
+    cdef uint32_t[::1] p = positions
+    cdef int64_t[::1] end = ends
+    with nogil:
+        for i in range(n):
+            end[keys[i] // n_components + 1] += 1
+        for k in range(n_components):
+            end[k + 1] += end[k]
+    begins = ends.copy()
+    cdef int64_t[::1] begin = begins
+    with nogil:
+        for i in range(n):
+            k = keys[i] // n_components
+            p[begin[k]] = <uint32_t>i
+            begin[k] += 1
+    scratch = np.empty((used, int(np.diff(ends).max())), dtype=np.uint32)
+    places = np.empty((used, max(DIGITS, n_components) + 1), dtype=np.int64)
+    cdef uint32_t[:, ::1] spare = scratch
+    cdef int64_t[:, ::1] place = places
+    if used <= 1:  # without OpenMP: a forked child must not touch its parent's threads
+        for k in range(n_components):
+            sort_group(&p[0] + end[k], end[k + 1] - end[k], &keys[0], &density[0], n_components,
+                       &spare[0, 0], &place[0, 0])
+    else:
+        for k in prange(n_components, nogil=True, num_threads=used, schedule="dynamic"):
+            t = threadid()
+            sort_group(&p[0] + end[k], end[k + 1] - end[k], &keys[0], &density[0], n_components,
+                       &spare[t, 0], &place[t, 0])
+    return positions
+
+
+cdef void inherit_block(
+    const float[:, ::1] distance, const double[::1] least, const uint32_t[::1] positions,
+    int64_t first, int64_t end, int block_rows,  # IN
+    float *new_distance, double *new_least,        # OUT
+) noexcept nogil:
+    cdef int64_t i, block, last = -1
+    cdef Py_ssize_t k
+    for i in range(first, end):
+        block = positions[i] // block_rows
+        if block == last:
+            continue
+        last = block
+        for k in range(distance.shape[1]):
+            new_distance[k] = min(new_distance[k], distance[block, k])
+        new_least[0] = min(new_least[0], least[block])
+
+
+def inherited_bounds(
+    const float[:, ::1] distance, const double[::1] least, const uint32_t[::1] positions, int block_rows,
+    int n_threads,
+):
+    """Bounds for blocks of rows that stood at `positions` before: the least of those blocks' bounds."""
+    cdef int64_t n = positions.shape[0], n_blocks = distance.shape[0], b
+    new_distance = np.full((distance.shape[0], distance.shape[1]), np.inf, dtype=np.float32)
+    new_least = np.full(n_blocks, np.inf)
+    cdef float[:, ::1] d = new_distance
+    cdef double[::1] m = new_least
+    if n_threads <= 1:  # without OpenMP: a forked child must not touch its parent's threads
+        for b in range(n_blocks):
+            inherit_block(distance, least, positions, b * block_rows, min((b + 1) * block_rows, n),
+                          block_rows, &d[b, 0], &m[b])
+    else:
+        for b in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
+            inherit_block(distance, least, positions, b * block_rows, min((b + 1) * block_rows, n),
+                          block_rows, &d[b, 0], &m[b])
+    return new_distance, new_least

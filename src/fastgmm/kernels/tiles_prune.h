@@ -1,0 +1,140 @@
+/* Which components a block of rows needs (docs/pruning.md has the derivation).
+ *
+ * A score is s_k(x) = constant_k - d_k(x)^2 / 2, d the Mahalanobis distance.  For each block and component the caller
+ * keeps `distance`: no row of the block was nearer under the parameters of the pass before.  What may have changed
+ * since is bounded by the drift of the parameters, so now  d >= (distance - shift_k) * factor_k.  The block
+ *
+ *   1. scores the components that matter if its rows are about as likely as they were,
+ *   2. takes the least of the rows' best scores, which no row's log density is below,
+ *   3. scores every other component of which that does not prove that it is negligible,
+ *   4. keeps the distances it now knows, and the bounds of those it did not compute.
+ *
+ * Component k is negligible if  margin_k + constant_k - d^2 / 2 + log(1 + d^2) <= least  and d >= 1: then all rows'
+ * responsibilities together with their first and second moments in units of the component, r (1 + d^2), are below
+ * exp(-margin_k).  Nothing here depends on how good the guesses are but the time it takes.
+ */
+#ifndef FASTGMM_TILES_PRUNE_H
+#define FASTGMM_TILES_PRUNE_H
+
+#include <float.h>
+
+/* Distances are rounded inward by far more than their errors, those of scores included (1e-9 at most for the
+ * expansion, a few units in the last place of d^2 for projected ones). */
+#define FG_INWARD (1.0 - 0x1p-20)
+
+static float inward(double distance)
+{
+    const double d = distance * FG_INWARD;
+    return d >= FLT_MAX ? FLT_MAX : d > 0 ? (float)d : 0.0f; /* NaN becomes 0: nothing is known */
+}
+
+/* Largest value of margin + log(r p(x) (1 + d^2)) where d is at least `distance`; INFINITY where it is below 1. */
+static double highest_score(double constant, double margin, double distance)
+{
+    if (!(distance >= 1.0))
+        return INFINITY;
+    /* log y < (e + 1) log 2 for y = 2^e m, m < 2; distances are below 2^128 */
+    const double square = distance * distance, y = 1.0 + square;
+    int64_t bits;
+    memcpy(&bits, &y, sizeof bits);
+    const double log_y = (double)((bits >> 52) - 1022) * 0x1.62e42fefa39f0p-1;
+    return margin + constant - 0.5 * square + log_y;
+}
+
+/* The largest of a component's scores (row j of resp) over the block. */
+static double best_of_block(const fg_job *job, const fg_scratch *s, int j, int n_panels, const double *common)
+{
+    vec best = splat(-INFINITY);
+    for (int q = 0; q < n_panels; q++) {
+        const double *row = s->resp + ((ptrdiff_t)q * job->n_components + j) * FG_PANEL;
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++)
+            best = vmax(best, load(row + v * FG_LANES) + load(common + q * FG_PANEL + v * FG_LANES));
+    }
+    double b = best[0];
+    for (int l = 1; l < FG_LANES; l++)
+        b = b > best[l] ? b : best[l];
+    return b;
+}
+
+/* The least, over the rows, of the best of n scores. */
+static double least_of_block(const fg_job *job, const fg_scratch *s, int n, int n_panels, const double *common)
+{
+    double least = INFINITY;
+    for (int q = 0; q < n_panels; q++) {
+        const double *resp = s->resp + (ptrdiff_t)q * job->n_components * FG_PANEL;
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            vec best = splat(-INFINITY);
+            for (int j = 0; j < n; j++)
+                best = vmax(best, load(resp + (ptrdiff_t)j * FG_PANEL + v * FG_LANES));
+            best += load(common + q * FG_PANEL + v * FG_LANES);
+            for (int l = 0; l < FG_LANES; l++)
+                least = least < best[l] ? least : best[l];
+        }
+    }
+    return least;
+}
+
+/* Scores of active[from .. to) for the whole block; returns how many were projected. */
+static int score_some(const fg_job *job, const fg_scratch *s, int n_panels, double bound, int whole_block,
+                      int from, int to, int *have_features)
+{
+    const int D = job->n_features, P = job->n_terms, n_rows_phi = P > D ? P : D, n = to - from;
+    const int *components = s->active + from;
+    const int n_projected = whole_block ? n : choose(job, s, bound, components, n);
+    if (n_projected < n && !*have_features) {
+        for (int q = 0; q < n_panels; q++)
+            build_features(job, s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL);
+        *have_features = 1;
+    }
+    for (int q = 0; n && q < n_panels; q++)
+        score_panel(job, s, q, components, n, n_projected, from);
+    return n_projected;
+}
+
+/* Fills s->active and the rows of resp that belong to it; returns how many components that are. */
+static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, int n_panels, double bound,
+                        double *common, int *n_projected)
+{
+    const int K = job->n_components;
+    float *distance = job->distance + number * K;
+    int n = 0, have_features = 0, whole_block = 0;
+    if (job->project_whole_block) {
+        whole_block = choose(job, s, bound, s->identity, K) > 0;
+        if (whole_block)
+            memset(common, 0, (size_t)n_panels * FG_PANEL * sizeof(double));
+    }
+    if (job->accumulate_terms) {
+        const int D = job->n_features, P = job->n_terms, n_rows_phi = P > D ? P : D;
+        for (int q = 0; q < n_panels; q++)
+            build_features(job, s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL);
+        have_features = 1;
+    }
+    for (int k = 0; k < K; k++) {
+        distance[k] = inward((distance[k] - job->drift_shift[k]) * job->drift_factor[k]);
+        s->highest[k] = highest_score(job->constant[k], job->margin[k], distance[k]);
+        if (!(s->highest[k] <= job->least[number]))
+            s->active[n++] = k;
+    }
+    *n_projected = score_some(job, s, n_panels, bound, whole_block, 0, n, &have_features);
+    const int n_guessed = n;
+    const double least = least_of_block(job, s, n, n_panels, common);
+    const int all = !(least >= -DBL_MAX); /* a row that no component reaches belongs to all of them */
+    for (int k = 0, j = 0; k < K; k++) {
+        if (j < n_guessed && s->active[j] == k)
+            j++;
+        else if (all || !(s->highest[k] <= least))
+            s->active[n++] = k;
+    }
+    *n_projected += score_some(job, s, n_panels, bound, whole_block, n_guessed, n, &have_features);
+    job->least[number] = least;
+    for (int j = 0; j < n; j++) {
+        const int k = s->active[j];
+        /* the score's error is at most 1e-9, and d^2 twice that */
+        distance[k] = inward(sqrt(2.0 * (job->constant[k] - best_of_block(job, s, j, n_panels, common)) - 1e-6));
+    }
+    return n;
+}
+
+#endif

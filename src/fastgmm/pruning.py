@@ -1,0 +1,223 @@
+"""Passes that skip what provably does not matter: rows in the order of their components, bounds per block.
+
+docs/pruning.md has the statement and its proof; kernels/tiles_prune.h applies it to a block. Here is what a
+fit keeps between its passes: the order of the rows, bounds on the distance between each block and component,
+and the parameters these belong to; and the rules that say when it pays.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._typing import FloatArray
+from .blocks import ArrayData
+from .frame import Frame
+from .kernels._order import inherited_bounds, sorted_positions
+from .kernels._pass import BLOCK_STEP, Pass, plan
+from .parameters import Parameters
+from .score_map import ScoreMap
+from .statistics import Statistics
+from .structures import STRUCTURES, Structure
+from .structures.base import STARVED_SHARE
+
+# What is skipped changes no weight, mean or covariance of a component by more than exp(-33) = 4.7e-15 of it.
+NEGLIGIBLE = 33.0
+# A component that loses this share of its weight in one pass may miss digits: the pass is done again in full.
+LARGEST_LOSS = 1e-3
+# Bounds take at most this share of the memory of the rows.
+LARGEST_SHARE = 0.05
+# With fewer blocks there is nothing to sort.
+FEWEST_BLOCKS = 8
+# A pass that needs more than this share of all pairs is not worth its order: the next ones are dense.
+DENSE_FROM = 0.9
+# Not judged before so many passes: at first parameters drift far, and bounds with them.
+FIRST_JUDGED = 3
+# So many dense passes follow then; next time twice as many, and so on.
+FIRST_REST = 16
+# Rows are put in order anew after so many passes, and then each time so many times as many. Blocks then know
+# only what all the blocks their rows come from had in common, so the pass that follows is nearly dense.
+FIRST_SORT, NEXT_SORT = 2, 4
+# Sorting a row takes about as long as so many multiplications; a score takes as long as SCORE_TERMS more than
+# its features.
+SORT_TERMS, SCORE_TERMS = 800, 8
+
+_choice = "auto"
+
+
+def set_pruning_choice(choice: str) -> None:
+    """Prune wherever it can be done ("always"), nowhere ("never"), or where it pays ("auto"); for tests."""
+    global _choice
+    if choice not in ("auto", "always", "never"):
+        raise ValueError(f"choice must be 'auto', 'always' or 'never', not {choice!r}")
+    _choice = choice
+
+
+def lost_too_much(statistics: Statistics, parameters: Parameters) -> bool:
+    """Whether what a pruned pass skipped may matter to a component that has lost almost all of its weight.
+
+    What is skipped of a component is at most exp(-NEGLIGIBLE) of its weight under the last parameters. Those
+    that have so little left that they count as starved do so whether or not that is added.
+    """
+    total = statistics.weight.sum()
+    before = parameters.weights * total
+    alive = statistics.weight + before * np.exp(-NEGLIGIBLE) >= STARVED_SHARE * total
+    return bool((alive & (statistics.weight < LARGEST_LOSS * before)).any())
+
+
+class Keys(NamedTuple):
+    """What rows are sorted by, at each position: K * best + second best component, log density."""
+
+    components: NDArray[np.int32]
+    densities: NDArray[np.float32]
+
+
+class Bounds(NamedTuple):
+    """What a pruned pass is given (kernels/job.h): distance and least are read and written."""
+
+    order: NDArray[np.uint32]
+    distance: NDArray[np.float32]
+    least: FloatArray
+    drift_shift: FloatArray
+    drift_factor: FloatArray
+    margin: FloatArray
+    block_rows: int
+    keys: Keys | None
+
+
+class Pruning:
+    """State of the pruned passes of one fit."""
+
+    def __init__(
+        self, data: ArrayData, structure: Structure, frame: Frame, n_components: int, n_threads: int
+    ) -> None:
+        self.data, self.structure, self.frame = data, structure, frame
+        self.n_components, self.n_threads = n_components, n_threads
+        n_terms = structure.n_terms(data.n_features)
+        self.always = _choice == "always"
+        if self.always:  # blocks as small as they come: small problems have a few of them
+            self.block_rows = BLOCK_STEP
+        else:
+            self.block_rows = plan(data.n_positive, n_components, data.n_features, n_terms, 1)[0]
+        self.n_blocks = -(-data.n_positive // self.block_rows)
+        row_bytes = data.n_features * data.X.itemsize
+        pays = (
+            n_components * (n_terms + SCORE_TERMS) >= SORT_TERMS
+            and self.n_blocks >= FEWEST_BLOCKS
+            and 4 * n_components <= LARGEST_SHARE * self.block_rows * row_bytes
+        )
+        # rows are numbered, and pairs of components, in 32 bits
+        can = data.n_rows < 2**32 and n_components**2 < 2**31
+        self.possible = can and _choice != "never" and (pays or self.always)
+        self.n_pairs = self.n_blocks * n_components
+        self.order: NDArray[np.uint32] | None = None
+        self.distance: NDArray[np.float32] | None = None
+        self.least: FloatArray | None = None
+        self.parameters: Parameters | None = None  # that the bounds belong to
+        self.rest = 0  # dense passes to come
+        self.next_rest = FIRST_REST
+        self.n_passes, self.next_sort = 0, FIRST_SORT  # since the rows were first put in order
+        self.sorted_again = False  # for this pass
+        self.n_active = np.inf  # components scored per block in the last pass
+        self.keys: Keys | None = None
+
+    def bounds(self, parameters: Parameters) -> Bounds | None:
+        """For a pass under these parameters; None for a dense one, rows as they lie."""
+        if not self.possible:
+            return None
+        if self.rest:
+            self.rest -= 1
+            return None
+        K = self.n_components
+        if self.order is None:
+            self._sort_at_first(parameters)
+        elif self.keys is not None:
+            self._sort_again()
+        assert self.distance is not None
+        assert self.least is not None
+        assert self.order is not None
+        if self.parameters is None or self.parameters is parameters:
+            shift, factor = np.zeros(K), np.ones(K)
+        else:
+            with np.errstate(all="ignore"):
+                shift, stretch = self.structure.drift(self.parameters, parameters, self.n_threads)
+                factor = 1.0 / stretch
+        self.parameters = parameters
+        with np.errstate(divide="ignore"):
+            margin = NEGLIGIBLE - np.log(parameters.weights)
+        margin[parameters.weights == 0.0] = 0.0  # whose scores are -inf
+        if self.n_passes + 1 == self.next_sort:  # this pass tells what the next one's order is
+            self.keys = self._new_keys()
+        return Bounds(
+            self.order, self.distance, self.least, shift, factor, margin, self.block_rows, self.keys
+        )
+
+    def learn(self, statistics: Statistics) -> None:
+        """What a pass with these bounds cost."""
+        share = statistics.pairs / self.n_pairs
+        self.n_active = share * self.n_components
+        judged = self.n_passes >= FIRST_JUDGED and not self.sorted_again and not self.always
+        if judged and share > DENSE_FROM:
+            self.rest, self.next_rest = self.next_rest, 2 * self.next_rest
+            self.order = self.distance = self.least = self.keys = self.parameters = None
+            self.n_passes, self.next_sort, self.n_active = 0, FIRST_SORT, np.inf
+            return
+        self.n_passes += 1
+        self.sorted_again = False
+
+    def forget(self) -> None:
+        """Know nothing about any block: the next pass scores every pair."""
+        assert self.distance is not None
+        self.distance[:] = 0.0
+
+    def _sort_at_first(self, parameters: Parameters) -> None:
+        """By the most likely component if all had their mean covariance, at D terms a score."""
+        data = self.data
+        sweep = Pass(data.X, data.sample_weight, self.frame, self.n_components)
+        if data.n_positive < data.n_rows:
+            assert data.sample_weight is not None
+            rows = np.flatnonzero(data.sample_weight > 0).astype(np.uint32)
+            sweep.in_order(rows)
+        else:
+            rows = None
+        sweep.score(self._linear_map(parameters), hard=True)
+        keys = self._new_keys()
+        sweep.write(keys=keys.components, key_densities=keys.densities)
+        sweep.run(self.n_threads)
+        positions = self._sorted(keys)
+        self.order = positions if rows is None else rows[positions]
+        self.distance = np.zeros((self.n_blocks, self.n_components), dtype=np.float32)
+        self.least = np.full(self.n_blocks, -np.inf)
+        self.parameters = None
+
+    def _sort_again(self) -> None:
+        assert self.keys is not None
+        assert self.order is not None
+        assert self.distance is not None
+        assert self.least is not None
+        positions = self._sorted(self.keys)
+        self.keys = None
+        self.sorted_again = True
+        self.next_sort *= NEXT_SORT
+        self.order = self.order[positions]
+        self.distance, self.least = inherited_bounds(
+            self.distance, self.least, positions, self.block_rows, self.n_threads
+        )
+
+    def _new_keys(self) -> Keys:
+        n = self.data.n_positive
+        return Keys(np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32))
+
+    def _sorted(self, keys: Keys) -> NDArray[np.uint32]:
+        return sorted_positions(keys.components, keys.densities, self.n_components, self.n_threads)
+
+    def _linear_map(self, parameters: Parameters) -> ScoreMap:
+        weights, means, _, _ = parameters
+        tied = STRUCTURES["tied"]
+        pooled = self.structure.pooled_covariance(parameters)
+        shared = tied.from_covariances(weights, means, pooled)
+        m = tied.score_map(shared, self.frame, self.n_threads)
+        m.bound = m.bound_offset = m.common_root = None
+        return m

@@ -1,0 +1,37 @@
+"""Rows in the order of their components, and bounds that follow them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastgmm.kernels._order import inherited_bounds, sorted_positions
+
+
+@pytest.mark.parametrize(("n_rows", "n_components"), [(1, 1), (2, 3), (1000, 1), (5003, 7), (20_011, 300)])
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_sorted_by_best_second_and_density(n_rows, n_components, n_threads):
+    rng = np.random.default_rng(n_rows)
+    keys = rng.integers(0, n_components**2, n_rows).astype(np.int32)
+    density = (100 * rng.standard_normal(n_rows)).astype(np.float32)
+    density[rng.random(n_rows) < 0.2] = 0.0
+    density[:3] = (-0.0, np.finfo(np.float32).min, np.finfo(np.float32).max)[:n_rows]
+    order = sorted_positions(keys, density, n_components, n_threads)
+    # -0 sorts before 0 there; a stable sort by value alone keeps the order of equal ones
+    assert np.array_equal(order, np.lexsort((~np.signbit(density), density, keys)))
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_inherited_bounds_are_those_of_all_blocks_that_rows_come_from(n_threads):
+    rng = np.random.default_rng(3)
+    n_rows, block_rows, K = 1001, 96, 5
+    n_blocks = -(-n_rows // block_rows)
+    distance = rng.random((n_blocks, K)).astype(np.float32)
+    least = rng.standard_normal(n_blocks)
+    positions = rng.permutation(n_rows).astype(np.uint32)
+    positions[300:500] = np.sort(positions[300:500])  # runs from one block, too
+    found, found_least = inherited_bounds(distance, least, positions, block_rows, n_threads)
+    for b in range(n_blocks):
+        blocks = np.unique(positions[b * block_rows : (b + 1) * block_rows] // block_rows)
+        np.testing.assert_array_equal(found[b], distance[blocks].min(axis=0))
+        assert found_least[b] == least[blocks].min()
