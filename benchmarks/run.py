@@ -8,8 +8,8 @@
 Results go to benchmarks/results/latest.{json,md,png} (quick.* with --quick). Rows measured now replace the
 same rows of an earlier run, so that sections, types and problems can be measured one at a time; every row
 is stored when it is done. Sections: equal (equal iterations), agreement (log-likelihood beside
-scikit-learn's), rate (share of the FMA peak), end_to_end and quality (default arguments), seeding, share
-(of work on parameters), memory.
+scikit-learn's), rate (share of the FMA peak), end_to_end and quality (default arguments), seeding, pruning,
+share (of work on parameters), memory.
 """
 
 from __future__ import annotations

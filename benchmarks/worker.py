@@ -60,6 +60,11 @@ class Session:
         start = self.starts[covariance_type]
         return self._answer(self.adapter.fit(self.X, start, covariance_type, max_iter), score)
 
+    def dense(self, dense: bool) -> dict[str, Any]:
+        """Ours only: passes that score every component for every row."""
+        self.adapter.set_dense(dense)
+        return {}
+
     def fit_default(
         self, n_components: int, seed: int, max_iter: int | None = None, score: bool = False
     ) -> dict[str, Any]:

@@ -29,8 +29,8 @@ PAIRS = (
     # Many features: the projected kernel takes over altogether.
     (81, 2),
 )
-# Blocks are of 128 to 384 rows, by design a multiple of the vector width.
-ROWS = (1, 2, 7, 31, 33, 127, 128, 129, 255, 256, 257, 383, 384, 385, 700)
+# Blocks are of 96 to 384 rows, by design a multiple of the vector width.
+ROWS = (1, 2, 7, 31, 33, 95, 96, 97, 191, 192, 193, 383, 384, 385, 700)
 MOST_ROWS = max(ROWS)
 
 

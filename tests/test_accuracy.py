@@ -16,6 +16,7 @@ import tolerances
 from running import parameters_of, run_em
 
 from fastgmm import GaussianMixture, RepairWarning
+from fastgmm.frame import Frame
 from fastgmm.rows import log_density, log_prob_components, responsibilities
 from fastgmm.structures import STRUCTURES
 
@@ -208,15 +209,21 @@ def two_far_clusters(covariance_type, distance, origin=0.0, n_features=2):
 
 
 def assert_step_is_exact(result_parameters, exact):
-    """Whitened by the exact step; a mean cannot be stored more finely than its spacing of doubles."""
-    spacing = np.spacing(np.abs(exact.means.astype(float))).astype(oracle.REAL)
-    granularity = max(
-        float((np.abs(oracle.factor(exact, k)).T @ spacing[k]).max()) for k in range(exact.n_components)
-    )
+    """Whitened by the exact step."""
     weights, means, covariances = result_parameters[:3]
     assert oracle.weight_difference(exact, weights) <= tolerances.STEP_WHITENED
     assert oracle.covariance_difference(exact, covariances) <= tolerances.STEP_WHITENED
-    assert oracle.mean_difference(exact, means) <= tolerances.STEP_WHITENED + granularity
+    assert_means_are_exact(means, exact)
+
+
+def assert_means_are_exact(means, exact):
+    """A mean cannot be stored more finely than its own spacing of doubles."""
+    spacing = np.spacing(np.abs(exact.means.astype(float))).astype(oracle.REAL)
+    for k in range(exact.n_components):
+        whiten = oracle.factor(exact, k).T
+        error = np.abs(whiten @ (oracle.real(means[k]) - exact.means[k])).max()
+        granularity = (np.abs(whiten) @ spacing[k]).max()
+        assert error <= tolerances.STEP_WHITENED + granularity, f"component {k}: {float(error)}"
 
 
 STEPS = {
@@ -245,6 +252,54 @@ def test_step_from_broad_parameters(covariance_type, case, n_threads):
     result = run_em(X, covariance_type, start, 1, reg_covar=0.0, repair="raise", n_threads=n_threads)
     assert result.n_repairs == 0
     assert_step_is_exact(result.parameters, exact)
+
+
+@pytest.mark.parametrize("light", ["the one at the origin", "the other"])
+@pytest.mark.parametrize(
+    ("distance", "weight"), [(1e5, 1e-12), (5e5, 1e-6), (1e6, 1e-9), (1e7, 1e-9), (1e8, 1e-12)]
+)
+def test_step_with_a_light_cluster(covariance_type, distance, weight, light):
+    """The heavy cluster holds the frame's origin, and the covariance where it is shared: the light one is far
+    from where its rows are counted, and hardly shows in sums over both.
+    """
+    X, *start = two_far_clusters(covariance_type, distance)
+    sample_weight = np.ones(len(X))
+    sample_weight[1 if light == "the one at the origin" else 0 :: 2] = weight
+    model = oracle.stored_model(covariance_type, parameters_of(covariance_type, start))
+    exact = oracle.em_step(X, model, sample_weight=sample_weight)
+    result = run_em(X, covariance_type, start, 1, reg_covar=0.0, repair="raise", sample_weight=sample_weight)
+    assert_step_is_exact(result.parameters, exact)
+
+
+@pytest.mark.parametrize("distance", [1e2, 5e2, 1e3, 5e3, 1e4, 2e4, 3e4, 5e4])
+@pytest.mark.parametrize("weight", [1e-3, 1e-5])
+def test_step_with_a_light_cluster_between_the_extremes(covariance_type, distance, weight):
+    """Means stay exact; covariances are within the expansion's budget (test_step_between_the_extremes)."""
+    X, *start = two_far_clusters(covariance_type, distance)
+    sample_weight = np.ones(len(X))
+    sample_weight[1::2] = weight
+    model = oracle.stored_model(covariance_type, parameters_of(covariance_type, start))
+    exact = oracle.em_step(X, model, sample_weight=sample_weight)
+    result = run_em(X, covariance_type, start, 1, reg_covar=0.0, repair="raise", sample_weight=sample_weight)
+    assert_means_are_exact(result.parameters.means, exact)
+    assert oracle.covariance_difference(exact, result.parameters.covariances) <= tolerances.STEP_EXPANSION
+
+
+def test_tied_moments_are_not_centred_without_need():
+    """Moments about every mean cost K times as much as one scatter of the rows: only far ones need them."""
+    structure, n_features = STRUCTURES["tied"], 64
+    frame = Frame(np.zeros(n_features), np.ones(n_features))
+    direction = np.random.default_rng(3).standard_normal(n_features)
+    direction /= np.linalg.norm(direction)
+
+    def is_centred(distance, weight):
+        means = np.stack([np.zeros(n_features), distance * direction])
+        parameters = structure.from_covariances(np.array([1.0 - weight, weight]), means, np.eye(n_features))
+        return structure.needs_centring(parameters, means, frame).tolist()
+
+    assert is_centred(400.0, 0.1) == is_centred(400.0, 1e-6) == is_centred(2e4, 1e-6) == [False, False]
+    assert is_centred(1e4, 0.1) == is_centred(1e5, 1e-6) == [True, True]
+    assert is_centred(1e9, 0.0) == [False, False], "a component without weight has no moments to lose"
 
 
 def test_step_of_the_estimator_without_repair(covariance_type):

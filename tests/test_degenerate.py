@@ -20,6 +20,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Peer
 
 from fastgmm import DegenerateComponentError, GaussianMixture, RepairWarning
+from fastgmm.blocks import ArrayData
+from fastgmm.frame import Frame
+from fastgmm.passes import accumulate
+from fastgmm.structures import STRUCTURES
 
 REPAIRS = ("reseed", "floor")
 PARAMETERS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
@@ -307,6 +311,45 @@ def test_repair_is_the_same_on_any_number_of_threads():
         np.testing.assert_array_equal(other.parameters.means, results[0].parameters.means)
 
 
+# -- at the ends of the numbers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reg_covar", [1e-6, 0.0])
+@pytest.mark.parametrize("unit", [1e152, 1e150, 1e-150, 1e-153, 1e-155, 1e-160, 1e-300])
+def test_extreme_units(covariance_type, unit, reg_covar):
+    """Variances up to 1e305 are ordinary; where they or precisions are no numbers, components get a floor."""
+    X, _ = rows_and_start(covariance_type)
+    estimator = GaussianMixture(3, covariance_type=covariance_type, reg_covar=reg_covar, random_state=0)
+    estimator, repair_warnings = fit(estimator, X * unit)
+    assert_usable(estimator, X * unit, repair_warnings)
+    # 1 / 1e-310 is no number, but reg_covar is one
+    assert (estimator.n_repairs_ > 0) == (unit < 1e-154 and reg_covar == 0)
+
+
+def test_variances_that_overflow_are_singular(covariance_type):
+    """`fit` refuses such rows; a component that comes to such a variance in another way is repaired."""
+    X, _ = rows_and_start(covariance_type, n_components=1)
+    structure = STRUCTURES[covariance_type]
+    labels = np.zeros(len(X), dtype=np.int64)
+    for unit, is_singular in ((1e150, False), (1e155, True), (1e160, True)):
+        frame = Frame(np.zeros(3), np.full(3, 2.0**-500))
+        statistics = accumulate(ArrayData(X * unit), structure, frame, 1, 1, labels=labels)
+        with np.errstate(over="ignore", invalid="ignore"):
+            estimate = structure.estimate(statistics, 0.0, 1)
+        assert estimate.singular.tolist() == [is_singular], unit
+
+
+def test_precisions_and_covariances_without_an_inverse(covariance_type):
+    """What is positive, but has no number for its inverse, is refused."""
+    shape = {"full": (1, 1, 1), "tied": (1, 1), "diag": (1, 1), "spherical": (1,)}[covariance_type]
+    tiny = np.full(shape, 1e-310)
+    start = {"weights_init": [1.0], "means_init": [[0.0]], "precisions_init": tiny}
+    with pytest.raises(ValueError, match=r"overflows|reciprocals"):
+        GaussianMixture(1, covariance_type=covariance_type, **start).fit(np.arange(6.0)[:, None])
+    with pytest.raises(ValueError, match=r"overflows|reciprocals"):
+        GaussianMixture.from_parameters([1.0], [[0.0]], tiny, covariance_type)
+
+
 # -- legal, though unusual ---------------------------------------------------------------------------
 
 
@@ -404,3 +447,31 @@ def test_rows_of_weight_zero_do_not_save_a_component(covariance_type):
         np.concatenate([X, spread]), covariance_type, start, 1, reg_covar=0.0, sample_weight=weights
     )
     assert result.n_repairs > 0
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("value", [1e12, 1e16, 1e20, 9.96921e36])
+def test_fill_values_leave_other_components_alone(kind, value):
+    """One row in a hundred with a huge value: what scikit-learn survives is not repaired."""
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(0, 1, (500, 3)), rng.normal(4, 2, (500, 3)), rng.normal(2, 1, (10, 3))])
+    X[-10:, 1] = value
+    means = np.array([[0.0, 0, 0], [4, 4, 4], [2, value, 2]])
+    eye = {
+        "full": np.stack([np.eye(3)] * 3),
+        "tied": np.eye(3),
+        "diag": np.ones((3, 3)),
+        "spherical": np.ones(3),
+    }
+    mixture = GaussianMixture(
+        3, covariance_type=kind, weights_init=[0.4, 0.4, 0.2], means_init=means, precisions_init=eye[kind],
+        repair="raise", max_iter=500,
+    ).fit(X)  # fmt: skip
+    clean = GaussianMixture(
+        2, covariance_type=kind, weights_init=[0.5, 0.5], means_init=means[:2],
+        precisions_init=eye[kind][:2] if kind != "tied" else eye[kind], tol=1e-8, max_iter=500,
+    ).fit(X[:-10])  # fmt: skip
+    assert mixture.n_repairs_ == 0
+    if kind != "tied":  # whose covariance is everybody's
+        np.testing.assert_allclose(mixture.means_[:2], clean.means_, atol=0.2)
+    assert mixture.means_[2, 1] == pytest.approx(value, rel=1e-12)

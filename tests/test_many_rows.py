@@ -151,6 +151,27 @@ def test_row_numbers_past_32_bits(dtype, isa):
         np.testing.assert_array_equal(out[name][begin:], wanted, err_msg=name)
 
 
+def test_a_pass_visits_one_range_after_another():
+    """A range is checked against the rows there are, not against the range before."""
+    X, n_rows = np.arange(400.0)[:, None], 400
+    sweep = _pass.Pass(X, None, Frame(np.zeros(1), np.ones(1)), 1)
+    sweep.give_labels(np.zeros(n_rows, dtype=np.int64))
+    sweep.accumulate(_pass.LINEAR, 1, True, None, None, _pass.SCALAR, False, False)
+    for begin, end in ((0, 10), (10, 20), (390, n_rows), (0, n_rows), (7, 7)):
+        sweep.visit(begin, end)
+        assert sweep.run(1)["terms"][0, 0] == X[begin:end].sum()
+    for begin, end in ((0, n_rows + 1), (-1, 5), (9, 8)):
+        with pytest.raises(IndexError, match=f"rows {begin} to {end} of {n_rows}"):
+            sweep.visit(begin, end)
+    # in an order, places in it count
+    sweep.in_order(np.array([5, 3, 8], dtype=np.uint32))
+    for begin, end in ((0, 1), (1, 3)):
+        sweep.visit(begin, end)
+        assert sweep.run(1)["terms"][0, 0] == sum((5, 3, 8)[begin:end])
+    with pytest.raises(IndexError, match="rows 0 to 4 of 3"):
+        sweep.visit(0, 4)
+
+
 @linux
 @pytest.mark.parametrize("n_rows", [2**31 + 100_003, pytest.param(2**32 + 100_003, marks=pytest.mark.slow)])
 def test_schedule_of_more_rows_than_32_bits_count(n_rows):

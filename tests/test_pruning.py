@@ -330,9 +330,9 @@ def test_a_row_that_nothing_reaches(isa):
     """Its distances overflow: it belongs to all components alike, pruned or not."""
     X, moved = clusters("diag", n_rows=960)
     X = X.copy()
-    X[5] = 1e200
     passes = Passes(X, "diag", 12)
     passes.frame = Frame(np.zeros(3), np.ones(3))
+    X[5] = 1e200  # a frame of such rows would be refused
     for _ in range(3):
         parameters = moved(0.01)
         found, expected = passes.pruned(parameters), passes.dense(parameters)

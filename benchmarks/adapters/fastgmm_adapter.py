@@ -10,6 +10,7 @@ import numpy as np
 import fastgmm
 from adapters import Fit
 from fastgmm import GaussianMixture
+from fastgmm.pruning import set_pruning_choice
 from problems import Start
 
 LABEL = "fastgmm"
@@ -28,6 +29,11 @@ def info() -> dict[str, Any]:
         "isa": _pass.current_isa(),
         "threads": _pass.max_threads(),
     }
+
+
+def set_dense(dense: bool) -> None:
+    """Without pruning from now on, or with it."""
+    set_pruning_choice("never" if dense else "auto")
 
 
 def fit(X: np.ndarray, start: Start, covariance_type: str, max_iter: int) -> Fit:

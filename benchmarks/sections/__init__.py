@@ -10,7 +10,7 @@ Every module offers:
 
 from __future__ import annotations
 
-from sections import agreement, end_to_end, equal, memory, quality, rate, seeding, share
+from sections import agreement, end_to_end, equal, memory, pruning, quality, rate, seeding, share
 
 SECTIONS = {
     "equal": equal,
@@ -19,6 +19,7 @@ SECTIONS = {
     "end_to_end": end_to_end,
     "quality": quality,
     "seeding": seeding,
+    "pruning": pruning,
     "share": share,
     "memory": memory,
 }

@@ -40,7 +40,10 @@ def run(context: Context) -> Iterator[Row]:
             for isa, worker in workers.items():
                 log(f"rate: {name}, {isa}")
                 stored.hand_to(worker)
-                yield _measure(context, stored, isa, worker)
+                worker.call("dense", dense=True)
+                row = _measure(context, stored, isa, worker)
+                worker.call("dense", dense=False)
+                yield row
 
 
 def _measure(context: Context, stored: Stored, isa: str, worker: Worker) -> Row:

@@ -59,6 +59,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             None,
         ],
         "repair": [StrOptions({"reseed", "floor", "raise"})],
+        "acceleration": [StrOptions({"anderson"}), None],
     }
 
     # ---- what a subclass says ----------------------------------------------------------------------------
@@ -217,6 +218,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             reg_covar=float(self.reg_covar),
             max_iter=int(self.max_iter),
             repair=self.repair,
+            acceleration=self.acceleration,
             n_threads=n_threads,
         )
         random_state = check_random_state(self.random_state)

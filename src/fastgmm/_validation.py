@@ -66,7 +66,9 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
     """
     X = _on_host(X, "X")
     try:
-        return validate_data(estimator, X, reset=reset, dtype=FLOATS, ensure_min_samples=min_rows)
+        # its first look at NaN is a sum, which may come to inf - inf; it looks again then
+        with np.errstate(invalid="ignore"):
+            return validate_data(estimator, X, reset=reset, dtype=FLOATS, ensure_min_samples=min_rows)
     except (TypeError, ValueError) as error:
         message = _with_place(X, str(error))
         if message is None:

@@ -14,6 +14,12 @@ SAMPLE_ROWS = 256
 # A first idea further off than this costs digits of the mean and the spread; then a second pass measures them
 # again.
 FAR_OFF = 1e3
+# Of rows that span no more than this no component has a variance beyond 1e306, whichever it takes. float64
+# ends at 1.8e308, but axes of a covariance matrix can be longer than any feature's.
+LARGEST_RANGE = 2e153
+# Nor has it where the data's standard deviation is within this: a component with 10 eps of the weight, the
+# least it may have (structures/base.py), is 2e7 times as wide as the data at most.
+SAFE_SPREAD = 1e145
 
 
 class ArrayData:
@@ -53,6 +59,11 @@ class ArrayData:
 
         Read off a sample first, then measured exactly in the frame that the sample gives, so that neither a
         far origin nor an extreme unit costs digits.
+
+        Raises
+        ------
+        ValueError
+            Where rows of positive weight lie so far apart that float64 has no number for their variance.
         """
         rows = self.sample(SAMPLE_ROWS)
         origin = rows[0]
@@ -61,15 +72,37 @@ class ArrayData:
         guess = Frame(np.ascontiguousarray(origin), power_of_two_near_inverse(largest))
         mean, spread = self._moments(guess, n_threads)
         if not (np.isfinite(mean).all() and np.isfinite(spread).all()):
-            low = self.X.min(axis=0).astype(np.float64)
-            high = self.X.max(axis=0).astype(np.float64)
+            low, high = self._range()
             guess = Frame(low / 2 + high / 2, power_of_two_near_inverse(high / 2 - low / 2))
             mean, spread = self._moments(guess, n_threads)
         elif (np.hypot(mean, spread) > FAR_OFF).any():
             shift = guess.shift + mean / guess.scale
             guess = Frame(shift, power_of_two_near_inverse(np.hypot(mean, spread) / guess.scale))
             mean, spread = self._moments(guess, n_threads)
-        return make_frame(guess.shift + mean / guess.scale, spread / guess.scale, common_scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread = spread / guess.scale
+        if not (spread <= SAFE_SPREAD).all():
+            self._check_range()
+        return make_frame(guess.shift + mean / guess.scale, spread, common_scale)
+
+    def _range(self) -> tuple[FloatArray, FloatArray]:
+        """Smallest and largest value of each feature among the rows of positive weight."""
+        counts = True if self.sample_weight is None else (self.sample_weight > 0)[:, None]
+        low = self.X.min(axis=0, where=counts, initial=np.inf)
+        high = self.X.max(axis=0, where=counts, initial=-np.inf)
+        return low.astype(np.float64), high.astype(np.float64)
+
+    def _check_range(self) -> None:
+        """Refuse rows so far apart in a feature that variances and covariances would overflow."""
+        low, high = self._range()
+        half = high / 2 - low / 2
+        i = int(np.argmax(half))
+        if half[i] > LARGEST_RANGE / 2:
+            raise ValueError(
+                f"Input X has values from {low[i]:.3g} to {high[i]:.3g} in column {i}: variances would be "
+                "too large for dtype('float64'). Rescale X so that no feature spans more than "
+                f"{LARGEST_RANGE:.0e}, for instance by sklearn.preprocessing.MaxAbsScaler."
+            )
 
     def _moments(self, frame: Frame, n_threads: int) -> tuple[FloatArray, FloatArray]:
         """Weighted mean and standard deviation per feature, in the frame."""

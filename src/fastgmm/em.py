@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ._typing import BoolArray, FloatArray
+from .acceleration import Anderson
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels import _pass
@@ -31,6 +32,7 @@ class EMOptions:
     reg_covar: float = 1e-6
     max_iter: int = 100
     repair: str = "reseed"
+    acceleration: str | None = None
     n_threads: int = 1
 
 
@@ -39,7 +41,8 @@ class EMResult:
     """Where the loop ended and how it got there.
 
     lower_bound and lower_bounds are mean log-likelihoods per unit of weight of the parameters *before* each
-    M-step, as scikit-learn counts them; parameters are those after the last one.
+    M-step, as scikit-learn counts them; parameters are those after the last one. An accelerated step that was
+    taken back counts as an iteration, as it cost a pass, and its bound stands in the list.
     """
 
     parameters: Parameters
@@ -60,6 +63,7 @@ HISTORY = (
     "pairs_centred",
     "second_looks",
     "repairs",
+    "taken_back",
 )
 
 
@@ -213,6 +217,7 @@ def run(
     if frame is None:
         frame = data.frame(options.n_threads, structure.common_scale)
     maximiser = Maximiser(data, structure, frame, options, start.weights.size)
+    anderson = Anderson(structure, frame) if options.acceleration == "anderson" else None
     parameters, bound = start, previous_bound
     for iteration in range(1, options.max_iter + 1):
         began = perf_counter()
@@ -220,30 +225,49 @@ def run(
         score_map = structure.score_map(parameters, frame, options.n_threads, maximiser.pruning.n_active)
         centred = maximiser.centred(parameters)
         statistics = maximiser.collect(parameters, score_map, parameters.means, centred)
-        parameters, looks, n_repaired = maximiser.maximise(
-            statistics, centred, parameters, partial(maximiser.collect, parameters, score_map)
-        )
-        previous_bound, bound = bound, statistics.log_likelihood / statistics.total_weight
-        change = bound - previous_bound
-        converged = abs(change) < options.tol and not n_repaired
+        found = statistics.log_likelihood / statistics.total_weight
+        looks = n_repaired = 0
+        change, converged = found - bound, False
+        worse = anderson is not None and anderson.on_trial and not found >= bound
+        if worse:
+            assert anderson is not None
+            parameters = anderson.take_back()
+        else:
+            bound = found
+            before = parameters
+            parameters, looks, n_repaired = maximiser.maximise(
+                statistics, centred, before, partial(maximiser.collect, before, score_map)
+            )
+            converged = abs(change) < options.tol and not n_repaired
+            if anderson is not None and n_repaired:
+                anderson.restart()
+            elif anderson is not None and converged and anderson.on_trial:
+                # a bold step that gained little: only when EM's own gains as little is this the end
+                anderson.plain()
+                converged = False
+            elif anderson is not None and not converged:
+                parameters = anderson.step(before, parameters)
         values = (
-            bound,
+            found,
             maximiser.seconds,
             perf_counter() - began - maximiser.seconds,
             maximiser.pairs,
             maximiser.pairs_centred,
             looks,
             n_repaired,
+            int(worse),
         )
         for key, value in zip(HISTORY, values, strict=True):
             result.history[key].append(value)
-        result.lower_bounds.append(bound)
+        result.lower_bounds.append(found)
         result.n_iter = iteration
         if on_iteration is not None:
-            on_iteration(iteration, bound, change, converged)
+            on_iteration(iteration, found, change, converged)
         if converged:
             result.converged = True
             break
+    if anderson is not None and anderson.on_trial:
+        parameters = anderson.take_back()  # nobody has seen yet whether the last step was better
     result.parameters = parameters
     result.lower_bound = bound
     result.n_repairs = maximiser.n_repairs

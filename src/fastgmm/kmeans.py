@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._typing import FloatArray, IndexArray
+from ._typing import BoolArray, FloatArray, IndexArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, VECTOR, Pass
@@ -20,6 +20,8 @@ LLOYD_TOLERANCE = 1e-3
 # Centres go this many times as far as to the mean of their rows: near convergence steps shrink by a constant
 # factor, and going further than each asks for saves half of them. Beyond 2 the sum of squares could grow.
 RELAXATION = 1.8
+# To fill empty clusters so many of the farthest rows are looked at for each, found so many rows at a time.
+FAR_ROWS, ROWS_AT_ONCE = 64, 1 << 16
 
 
 def nearest_centre_map(
@@ -124,3 +126,60 @@ def lloyd(
             return means
         centres = centres + RELAXATION * (means - centres)
     return centres
+
+
+def fill_empty(
+    data: ArrayData, centres: FloatArray, empty: BoolArray, frame: Frame, n_threads: int
+) -> FloatArray:
+    """Centres without rows go to the rows farthest from all centres, as long as there are such rows.
+
+    A sub-sample may have missed what lies there, or had too few distinct rows for all centres.
+    """
+    centres = centres.copy()
+    filled = ~empty
+    n_rows = FAR_ROWS * int(np.count_nonzero(empty))
+    far = _farthest_rows(data, centres[filled], frame, n_rows, n_threads)
+    rows = frame.to_frame(far)
+    # the farthest first, then the farthest from all that were chosen, too (Gonzalez 1985)
+    closest = _squared_distances(rows, frame.to_frame(centres[filled])).min(axis=1)
+    for k in np.flatnonzero(empty):
+        best = int(np.argmax(closest))
+        if not closest[best] > 0:
+            break
+        centres[k] = far[best]
+        closest = np.minimum(closest, ((rows - rows[best]) ** 2).sum(axis=1))
+    return centres
+
+
+def _squared_distances(rows: FloatArray, centres: FloatArray) -> FloatArray:
+    """(m, K), from differences: equal rows are at distance 0."""
+    distances = np.empty((rows.shape[0], centres.shape[0]))
+    for k, centre in enumerate(centres):
+        distances[:, k] = ((rows - centre) ** 2).sum(axis=1)
+    return distances
+
+
+def _farthest_rows(
+    data: ArrayData, centres: FloatArray, frame: Frame, n_rows: int, n_threads: int
+) -> FloatArray:
+    """The distinct rows of positive weight farthest from their nearest centre, about n_rows of them."""
+    kept = np.empty((0, data.n_features))
+    distance = np.empty(0)
+    score_map = nearest_centre_map(centres, frame.scale, frame, LINEAR, data.n_features)
+    for first in range(0, data.n_rows, ROWS_AT_ONCE):
+        part = slice(first, first + ROWS_AT_ONCE)
+        X = data.X[part]
+        labels = np.empty(X.shape[0], dtype=np.int64)
+        sweep = Pass(X, None, frame, centres.shape[0])
+        sweep.score(score_map, hard=True)
+        sweep.write(labels=labels)
+        sweep.run(n_threads)
+        squared = ((frame.to_frame(X) - frame.to_frame(centres)[labels]) ** 2).sum(axis=1)
+        if data.sample_weight is not None:
+            squared[data.sample_weight[part] <= 0] = 0.0
+        chosen = np.argsort(-squared, kind="stable")[:n_rows]
+        kept = np.concatenate([kept, X[chosen]])
+        distance = np.concatenate([distance, squared[chosen]])
+        best = np.argsort(-distance, kind="stable")[:n_rows]
+        kept, distance = kept[best], distance[best]
+    return kept

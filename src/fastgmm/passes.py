@@ -134,7 +134,10 @@ def score_rows(
     hard: bool = False,
     **outputs: Any,
 ) -> FloatArray:
-    """One pass that only scores: row outputs (Pass.write; none for rows of weight 0), head of its sums."""
+    """One pass that only scores: row outputs (Pass.write), and the head of its sums.
+
+    A row of weight 0 is not read: its outputs are those of the frame's origin.
+    """
     sweep = Pass(data.X, data.sample_weight, frame, n_components)
     sweep.score(score_map, hard)
     sweep.write(**outputs)

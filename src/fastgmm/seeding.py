@@ -6,7 +6,6 @@ Every start is an M-step from responsibilities, made by the same pass that EM ma
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,19 +15,21 @@ from . import em
 from ._typing import BoolArray, FloatArray, IndexArray
 from .blocks import ArrayData
 from .frame import Frame
-from .kernels._pass import LOG_LIKELIHOOD, NO_TERMS
-from .kmeans import SAMPLE_STEPS, lloyd, nearest_centre_map, plus_plus
+from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, SPHERICAL, Pass
+from .kmeans import SAMPLE_STEPS, fill_empty, lloyd, nearest_centre_map, plus_plus
 from .parameters import Parameters
 from .passes import accumulate, score_rows
+from .score_map import EPSILON, ScoreMap
 from .statistics import Statistics
 from .structures import Structure
 
 # Rows of the sub-sample that k-means seeds from: so many per component, within these limits.
 ROWS_PER_COMPONENT = 128
 FEWEST_ROWS, MOST_ROWS = 2048, 16384
-# Times that clusters are looked for in the sub-sample; the fewer where a sample is a large part of all rows
-# and a trial costs as much as an EM iteration.
-FEWEST_TRIALS, MOST_TRIALS, SMALL_PART = 2, 3, 16
+# Times that clusters are looked for: in raw units, in units of each feature's spread, and again.
+N_TRIALS = 3
+# Log-likelihoods that differ by less than this share are equal.
+TIE = 1e-9
 # Rows of these that k-means++ draws from: it looks at each of them once per component.
 DRAWN_PER_COMPONENT, FEWEST_DRAWN = 32, 1024
 # Lloyd's steps over all rows after those on the sub-sample, whose centres are a sample's. A step scores D
@@ -71,6 +72,9 @@ def initial_parameters(
     if frame is None:
         frame = data.frame(options.n_threads, structure.common_scale)
     start = _Start(data, structure, frame, n_components, options)
+    if means is not None and precisions is not None:
+        weights = start.shares(means, frame.scale)
+        return Start(structure.from_precisions(weights, means, precisions))
     if means is not None:
         # all features of a spherical structure's frame have one unit already
         parameters, repaired = start.from_centres(means, frame.scale)
@@ -80,6 +84,12 @@ def initial_parameters(
         parameters, repaired = start.from_rows(_spread_out_rows(data, n_components, random_state))
     elif init_params == "random_from_data":
         share = None if data.sample_weight is None else data.sample_weight / data.sample_weight.sum()
+        if share is not None and np.count_nonzero(share) < n_components:
+            raise ValueError(
+                f"init_params='random_from_data' needs n_components={n_components} rows whose sample_weight "
+                "is not negligible beside the sum of all; raise the smallest weights or choose another "
+                "init_params."
+            )
         index = random_state.choice(data.n_rows, size=n_components, replace=False, p=share)
         parameters, repaired = start.from_rows(index)
     else:
@@ -122,21 +132,76 @@ class _Start:
             centres=centres, centred=centred, **source,
         )  # fmt: skip
 
-    def from_centres(self, centres: FloatArray, units: FloatArray) -> Start:
-        """From the rows nearest to each centre.
+    def nearest(
+        self, data: ArrayData, centres: FloatArray, units: FloatArray, about: FloatArray, centred: BoolArray
+    ) -> Statistics:
+        """Statistics of the rows nearest to each centre."""
+        D = data.n_features
+        terms = NO_TERMS if self._is_centred() else self.structure.terms
+        score_map = nearest_centre_map(centres, units, self.frame, terms, self.structure.n_terms(D))
+        return self._accumulate(data, about, centred, score_map=score_map, hard=True)
 
-        With many features moments are taken about the centres: a score then has D terms, and nothing needs a
-        second look. With few the shared features are faster.
+    def _is_centred(self) -> bool:
+        """Whether an M-step takes moments about the centres.
+
+        With many features: a score then has D terms, and nothing needs a second look. With few the shared
+        features are faster.
         """
         D = self.data.n_features
-        centred = self.structure.always_project(D) or D >= CENTRED_FROM
-        terms = NO_TERMS if centred else self.structure.terms
-        score_map = nearest_centre_map(centres, units, self.frame, terms, self.structure.n_terms(D))
+        return self.structure.always_project(D) or D >= CENTRED_FROM
 
-        def collect(centres: FloatArray, centred: BoolArray) -> Statistics:
-            return self._accumulate(self.data, centres, centred, score_map=score_map, hard=True)
+    def from_centres(self, centres: FloatArray, units: FloatArray, move_empty: bool = False) -> Start:
+        """From the rows nearest to each centre; those without rows may be moved to where there are some."""
+        fixed = not move_empty
 
-        return self._maximise(collect, centres, centred=centred)
+        def collect(about: FloatArray, centred: BoolArray) -> Statistics:
+            nonlocal centres, fixed
+            statistics = self.nearest(self.data, centres, units, about, centred)
+            empty = statistics.weight == 0
+            if not fixed and empty.any():
+                frame = Frame(self.frame.shift, units)
+                centres = fill_empty(self.data, centres, empty, frame, self.options.n_threads)
+                statistics = self.nearest(self.data, centres, units, centres, centred)
+            fixed = True
+            return statistics
+
+        return self._maximise(collect, centres, centred=self._is_centred())
+
+    def shares(self, centres: FloatArray, units: FloatArray) -> FloatArray:
+        """Weights from the rows nearest to each centre, none quite 0: scikit-learn's 10 eps."""
+        sweep = Pass(self.data.X, self.data.sample_weight, self.frame, self.n_components)
+        score_map = nearest_centre_map(centres, units, self.frame, LINEAR, self.data.n_features)
+        sweep.score(score_map, hard=True)
+        sweep.accumulate(LINEAR, self.data.n_features, False, None, None, SCALAR, False, False)
+        weight = sweep.run(self.options.n_threads)["weight"] + 10.0 * EPSILON
+        return weight / weight.sum()
+
+    def judged(self, centres: FloatArray, units: FloatArray, rows: ArrayData) -> float:
+        """Log-likelihood of other rows under the clusters, each covariance drawn towards their mean.
+
+        Clusters of a sub-sample may have fewer rows than a covariance has parameters: as many rows of the
+        mean covariance are added as would determine one, and rows that the clusters were made of would be
+        predicted the better the fewer made them.
+        """
+        structure, D = self.structure, self.data.n_features
+        centred = np.full(self.n_components, self._is_centred())
+        statistics = self.nearest(self.data, centres, units, centres, centred)
+        with np.errstate(all="ignore"):
+            estimate = structure.estimate(statistics, self.options.reg_covar, self.options.n_threads)
+        weights, means, covariances, _ = estimate.parameters
+        n_rows = statistics.weight * (self.data.n_rows / statistics.weight.sum())
+        if not structure.pooled:
+            added = max(1.0, covariances[0].size / D)
+            mean = np.tensordot(weights, covariances, axes=1)
+            n = n_rows.reshape(-1, *(1,) * (covariances.ndim - 1))
+            covariances = (n * covariances + added * mean) / (n + added)
+        try:
+            parameters = structure.from_covariances(weights, means, covariances)
+        except ValueError:  # fewer dimensions than features: trials are not told apart
+            return -np.inf
+        score_map = structure.score_map(parameters, self.frame, self.options.n_threads)
+        head = score_rows(rows, self.frame, score_map, self.n_components, self.options.n_threads)
+        return float(head[LOG_LIKELIHOOD])
 
     def from_rows(self, index: IndexArray) -> Start:
         """Each component from one row: its mean, covariance reg_covar alone (scikit-learn's choice).
@@ -192,43 +257,37 @@ def _spread_out_rows(data: ArrayData, n_components: int, random_state: np.random
 def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
     """k-means on a sub-sample, a few times, in raw units and in units of each feature's spread; the best one.
 
-    Which units seed better depends on the data, and which draw on luck, so each set of clusters is followed
-    by an EM step on the sub-sample and the highest likelihood wins. Spherical covariances are raw by nature.
+    Which units seed better depends on the data, and which draw on luck, so each set of clusters is judged by
+    the likelihood it gives to another sub-sample. Spherical covariances are raw by nature.
     """
     data, structure, n_components = start.data, start.structure, start.n_components
     n_threads = start.options.n_threads
-    sample = _sub_sample(data, n_components, random_state)
+    sample, others = _sub_samples(data, n_components, start.frame, n_threads, random_state)
     weight = sample.sample_weight
     assert weight is not None
     frames = _kmeans_frames(sample)
     if structure.common_scale:
         frames = frames[:1]
-    options = replace(start.options, tol=0.0, max_iter=1, repair="reseed")
-    trial = _Start(sample, structure, start.frame, n_components, options)
+    trial = _Start(sample, structure, start.frame, n_components, start.options)
     best: tuple[FloatArray, Frame] | None = None
     best_bound = -np.inf
-    n_trials = MOST_TRIALS
-    if sample.n_rows < data.n_rows < SMALL_PART * sample.n_rows:
-        n_trials = FEWEST_TRIALS
-    for frame in (frames * n_trials)[:n_trials]:
+    for frame in (frames * N_TRIALS)[:N_TRIALS]:
         rows = frame.to_frame(sample.X)
         step = max(1, sample.n_rows // max(DRAWN_PER_COMPONENT * n_components, FEWEST_DRAWN))
         index = step * plus_plus(rows[::step], weight[::step], n_components, random_state)
         sum_of_squares = float(weight @ np.einsum("ij,ij->i", rows, rows))
         centres = lloyd(sample, sample.X[index], frame, SAMPLE_STEPS, n_threads, sum_of_squares)
-        parameters = trial.from_centres(centres, frame.scale).parameters
-        parameters = em.run(sample, structure, parameters, options, frame=start.frame).parameters
-        score_map = structure.score_map(parameters, start.frame, n_threads)
-        bound = score_rows(sample, start.frame, score_map, n_components, n_threads)[LOG_LIKELIHOOD]
-        if best is None or bound > best_bound:
+        bound = trial.judged(centres, frame.scale, others)
+        # trials that find the same clusters in another order tie but for rounding: the first of them counts
+        if best is None or bound - best_bound > TIE * abs(bound):
             best, best_bound = (centres, frame), bound
     assert best is not None
     centres, frame = best
-    if sample.n_rows < data.n_rows:
+    if others is not sample:
         n_steps = data.n_features // FEATURES_PER_STEP - 1
         n_steps = min(max(n_steps, FEWEST_STEPS), MOST_STEPS)
         centres = lloyd(data, centres, frame, n_steps, n_threads)
-    return start.from_centres(centres, frame.scale)
+    return start.from_centres(centres, frame.scale, move_empty=True)
 
 
 def _kmeans_frames(sample: ArrayData) -> list[Frame]:
@@ -251,24 +310,76 @@ def _kmeans_frames(sample: ArrayData) -> list[Frame]:
     return [raw] if (spread == widest).all() else [raw, Frame(shift, 1.0 / spread)]
 
 
-def _sub_sample(data: ArrayData, n_components: int, random_state: np.random.RandomState) -> ArrayData:
-    """Rows to find clusters in, drawn with probabilities proportional to their weights, with their counts.
+def _sub_samples(
+    data: ArrayData,
+    n_components: int,
+    frame: Frame,
+    n_threads: int,
+    random_state: np.random.RandomState,
+) -> tuple[ArrayData, ArrayData]:
+    """Rows to find clusters in and rows to judge them by, with the weights they stand for.
 
-    Where there are few rows, all distinct ones of positive weight in lexicographic order, with the sums of
-    their weights: then neither copies nor the order of rows matter.
+    Where there are few rows, both are all distinct ones of
+    positive weight in lexicographic order, with the sums of their weights: then neither copies nor the order
+    of rows matter.
     """
     wanted = max(min(ROWS_PER_COMPONENT * n_components, MOST_ROWS), FEWEST_ROWS, 4 * n_components)
-    if data.n_rows <= wanted:
+    if data.n_positive <= wanted:
         weight = np.ones(data.n_rows) if data.sample_weight is None else data.sample_weight
         positive = weight > 0
         rows, place = np.unique(np.asarray(data.X[positive], dtype=np.float64), axis=0, return_inverse=True)
         copies = np.bincount(place.ravel(), weights=weight[positive], minlength=rows.shape[0])
-        return ArrayData(rows, copies.astype(np.float64))
-    if data.sample_weight is None:
-        drawn = random_state.randint(0, data.n_rows, size=wanted)
-    else:
-        cumulative = np.cumsum(data.sample_weight)
-        drawn = np.searchsorted(cumulative, random_state.uniform(size=wanted) * cumulative[-1], side="right")
-        drawn = np.minimum(drawn, np.max(np.flatnonzero(data.sample_weight)))  # a draw that rounded up to 1
-    index, count = np.unique(drawn, return_counts=True)
-    return ArrayData(np.ascontiguousarray(data.X[index], dtype=np.float64), count.astype(np.float64))
+        everything = ArrayData(rows, copies.astype(np.float64))
+        return everything, everything
+    # Half of the draws in proportion to weight, half to weight times squared distance from the mean (the
+    # lightweight coresets of Bachem, Lucic and Krause 2018): small clusters far out would else be missed.
+    far = _squared_distances_from_mean(data, frame, n_threads)
+    near: FloatArray | None = None
+    if data.sample_weight is not None:
+        far *= data.sample_weight
+        near = np.cumsum(data.sample_weight)
+    np.cumsum(far, out=far)
+    samples = []
+    for _ in range(2):
+        if near is None:
+            drawn = random_state.randint(0, data.n_rows, size=wanted - wanted // 2)
+        else:
+            drawn = _draw(near, wanted - wanted // 2, random_state)
+        if far[-1] > 0:
+            drawn = np.concatenate([drawn, _draw(far, wanted // 2, random_state)])
+        index, count = np.unique(drawn, return_counts=True)
+        share = np.full(index.shape, 1.0 / data.n_rows)
+        if data.sample_weight is not None:
+            share = data.sample_weight[index] / data.total_weight
+        density = share if not far[-1] > 0 else 0.5 * (share + _shares(far, index))
+        rows = np.ascontiguousarray(data.X[index], dtype=np.float64)
+        samples.append(ArrayData(rows, data.total_weight / wanted * count * share / density))
+    return samples[0], samples[1]
+
+
+def _draw(cumulative: FloatArray, n: int, random_state: np.random.RandomState) -> IndexArray:
+    """n row numbers with probabilities that add up to `cumulative`; none of probability 0."""
+    drawn = np.searchsorted(cumulative, random_state.uniform(size=n) * cumulative[-1], side="right")
+    # a draw that rounded up to 1 is the last row that has any
+    return np.minimum(drawn, np.searchsorted(cumulative, cumulative[-1], side="left"))
+
+
+def _shares(cumulative: FloatArray, index: IndexArray) -> FloatArray:
+    """The probabilities of these rows."""
+    before = np.where(index > 0, cumulative[index - 1], 0.0)
+    share: FloatArray = (cumulative[index] - before) / cumulative[-1]
+    return share
+
+
+def _squared_distances_from_mean(data: ArrayData, frame: Frame, n_threads: int) -> FloatArray:
+    """|z|^2 of each row in the frame, (N,); 0 for rows of weight 0."""
+    D = data.n_features
+    coef = np.zeros((1, D + 1))
+    coef[0, D] = -1.0
+    score_map = ScoreMap(
+        terms=SPHERICAL, coef=coef, offset=np.zeros(1), bound=None, bound_offset=None,
+        root_shape=SCALAR, root=None, centre=None, constant=None,
+    )  # fmt: skip
+    out = np.empty(data.n_rows)
+    score_rows(data, frame, score_map, 1, n_threads, log_density=out)
+    return np.negative(out, out=out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -86,9 +87,39 @@ def test_not_finite_in_a_row_of_weight_zero(ready, rows):
             method(rows, sample_weight=weight)
 
 
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("largest", [5e153, 1e155, 1.7e308])
+def test_variance_that_overflows(rows, covariance_type, largest):
+    """scikit-learn fails inside SciPy here, or returns NaN and infinity."""
+    X = rows / np.abs(rows).max(axis=0) * [1.0, largest]
+    mixture = GaussianMixture(2, covariance_type=covariance_type)
+    value = re.escape(f"{largest:.3g}")
+    for method in (mixture.fit, mixture.fit_predict):
+        with pytest.raises(ValueError, match=rf"{value}.* in column 1: .*too large.*Rescale X.*MaxAbsScaler"):
+            method(X)
+    assert not hasattr(mixture, "means_")
+
+
+@pytest.mark.parametrize("largest", [1e153, 1.7e308])
+def test_variance_that_does_not_overflow(rows, largest):
+    """Within the range; or rows that far out do not count; or all are equally far out."""
+    X = (rows - rows.min(axis=0)) / np.ptp(rows, axis=0)
+    weight = np.ones(len(X))
+    if largest == 1e153:
+        X *= largest
+    else:
+        weight[::2] = 0
+        X[::2] *= [1.0, -largest]
+        X[1::2, 0] = largest
+    with pytest.raises(AssertionError, match=BLOCKED):
+        GaussianMixture(2, covariance_type="diag").fit(X, sample_weight=weight)
+
+
 def test_sum_that_overflows_is_not_refused(ready):
     X = np.full((4, 2), 1.5e308)
     assert ready.predict(X).shape == (4,)
+    X = np.repeat([[1.5e308], [-1.5e308]], 600, axis=0) * [1.0, -1.0]  # NumPy sums in parts, to inf - inf
+    assert ready.predict(X).shape == (1200,)
 
 
 def test_text(ready):

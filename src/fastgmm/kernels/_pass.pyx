@@ -136,6 +136,7 @@ cdef class Pass:
     """
     cdef fg_job job
     cdef list keep            # objects whose memory the job points to
+    cdef int64_t n_rows       # that there are, or positions where rows are in order
     cdef int64_t begin, end   # the rows to visit
     cdef int block_rows       # of a block, or 0: by shapes
 
@@ -151,7 +152,8 @@ cdef class Pass:
         else:
             x64 = X
             self.job.x = <const char *>&x64[0, 0]
-        self.begin, self.end = 0, X.shape[0]
+        self.n_rows = X.shape[0]
+        self.begin, self.end = 0, self.n_rows
         self.job.row_stride, self.job.column_stride = X.strides
         self.job.n_features = X.shape[1]
         self.job.n_components = n_components
@@ -161,8 +163,8 @@ cdef class Pass:
 
     def visit(self, int64_t begin, int64_t end):
         """Visit rows begin <= n < end only; all arrays keep a place for each row of X."""
-        if not 0 <= begin <= end <= self.end:
-            raise IndexError(f"rows {begin} to {end} of {self.end}")
+        if not 0 <= begin <= end <= self.n_rows:
+            raise IndexError(f"rows {begin} to {end} of {self.n_rows}")
         self.begin, self.end = begin, end
 
     def in_order(self, const uint32_t[::1] order not None):
@@ -172,7 +174,8 @@ cdef class Pass:
         """
         self.keep.append(order)
         self.job.order = &order[0]
-        self.begin, self.end = 0, order.shape[0]
+        self.n_rows = order.shape[0]
+        self.begin, self.end = 0, self.n_rows
 
     def prune(self, float[:, ::1] distance not None, double[::1] least not None,
               const double[::1] drift_shift not None, const double[::1] drift_factor not None,
@@ -180,7 +183,7 @@ cdef class Pass:
         """Score only what may matter; distance (n_blocks, K) and least (n_blocks,) are read and written."""
         if self.job.order == NULL:
             raise TypeError("pruning needs rows in order")
-        if block_rows <= 0 or block_rows % FG_BLOCK_STEP or distance.shape[0] * block_rows < self.end:
+        if block_rows <= 0 or block_rows % FG_BLOCK_STEP or distance.shape[0] * block_rows < self.n_rows:
             raise ValueError("bounds are kept for other blocks than these")
         self.keep.extend((distance, least, drift_shift, drift_factor, margin))
         self.block_rows = block_rows

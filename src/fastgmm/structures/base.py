@@ -14,16 +14,22 @@ from ..statistics import Statistics
 
 # Below this share of the total weight a component has lost its rows: its moments are rounding errors.
 STARVED_SHARE = 10 * float(np.finfo(np.float64).eps)
-# A standard deviation this small beside the data's (frame units) is rounding noise of a set of equal rows.
-# Clusters 1e8 standard deviations apart are legal and stay far above it.
-SMALLEST_SPREAD = 1e-15
+# A standard deviation this small beside a component's mean is what rounding leaves of equal rows, where
+# nothing is added to variances. Clusters 1e8 standard deviations apart are legal and stay far above it.
+SMALLEST_SPREAD = 4 * EPSILON
 # Factor on bounds that must not be too small for a rounding error.
 ROUNDED_UP = 1.0 + 2.0**-20
-# Variance that a repaired component keeps in any direction, as a share of the data's variance per feature.
+# Variance that a repaired component keeps in any direction, as a share of the data's variance per feature ...
 FLOOR = 1e-12
+# ... but never less than this, so that precisions are finite also where correlations are raised to FLOOR.
+SMALLEST_FLOOR = 1e-290
 # As score_map.LIMIT, for moments: relative errors of a whitened covariance stay below 1e-10 or so. Tighter
 # than for scores: it is asked once per component and pass, and errors of moments stay in the parameters.
 STATISTICS_LIMIT = LIMIT / 10
+# As STATISTICS_LIMIT, for the whitened offset of a mean from where its moments were taken: rounding moves the
+# mean by up to four times EPSILON times that. A component with its own covariance is centred long before,
+# where the offset's square passes STATISTICS_LIMIT; in a pooled covariance a light component hardly shows.
+OFFSET_LIMIT = STATISTICS_LIMIT / 10
 # Centring again is worth a pass where it shrinks the terms that are subtracted at least this much.
 WORTH_CENTRING = 4.0
 
@@ -103,11 +109,32 @@ class Structure(Protocol):
     def pooled_covariance(self, parameters: Parameters) -> FloatArray:
         """Mean of the components' covariances by weight, (D, D)."""
 
+    def to_vector(self, parameters: Parameters, frame: Frame) -> FloatArray:
+        """Log-weights, means and log-covariances in the frame, one after the other; weights must not be 0."""
+
+    def from_vector(self, vector: FloatArray, like: Parameters, frame: Frame) -> Parameters:
+        """Parameters of such a vector, of the shape of `like`; ValueError where a covariance is singular."""
+
     def drift(self, old: Parameters, new: Parameters, n_threads: int) -> tuple[FloatArray, FloatArray]:
         """Bounds on |L^-1 (mean' - mean)| and |L^-1 L'|_2, (K,) each: how far distances can have moved."""
 
     def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
         """Components whose moments, taken `offset` (frame units) off their means, lost too many digits."""
+
+
+def location_vector(parameters: Parameters, frame: Frame) -> FloatArray:
+    """Log-weights and means in the frame."""
+    return np.concatenate([np.log(parameters.weights), frame.to_frame(parameters.means).ravel()])
+
+
+def from_location_vector(
+    vector: FloatArray, like: Parameters, frame: Frame
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Weights and means of a vector, and what follows them in it."""
+    K, D = like.means.shape
+    weights = np.exp(vector[:K] - vector[:K].max())
+    means = frame.shift + vector[K : K + K * D].reshape(K, D) / frame.scale
+    return weights / weights.sum(), means, vector[K + K * D :]
 
 
 def log_weights(weights: FloatArray) -> FloatArray:
@@ -137,24 +164,43 @@ def starved(statistics: Statistics) -> BoolArray:
     return ~(statistics.weight >= STARVED_SHARE * max(statistics.weight.sum(), np.finfo(float).tiny))
 
 
-def worth_centring(with_offset: FloatArray, without_offset: FloatArray) -> BoolArray:
+def worth_centring(
+    with_offset: FloatArray, without_offset: FloatArray, limit: float = STATISTICS_LIMIT
+) -> BoolArray:
     """Where subtracting the offset cost more digits than the error budget, and centring saves them."""
-    return ~(with_offset <= STATISTICS_LIMIT) & ~(without_offset * WORTH_CENTRING > with_offset)
+    return ~(with_offset <= limit) & ~(without_offset * WORTH_CENTRING > with_offset)
 
 
 def raised_variances(variances: FloatArray, frame_scale: FloatArray | float) -> FloatArray:
     """Variances of at least FLOOR of the data's; what is no number becomes the floor."""
     usable = np.where(np.isfinite(variances), variances, 0.0)
-    return np.maximum(usable, FLOOR / frame_scale**2)
+    return np.maximum(usable, np.maximum(FLOOR / frame_scale**2, SMALLEST_FLOOR))
+
+
+def rounding_of(means: FloatArray, reg_covar: float) -> FloatArray:
+    """Standard deviations that equal rows at the means may get, (K, D); 0 where reg_covar hides them."""
+    return np.abs(means) * (SMALLEST_SPREAD if reg_covar == 0 else 0.0)
+
+
+def usable_variances(variances: FloatArray, rounding: FloatArray) -> BoolArray:
+    """Which variances are more than what rounding leaves of equal rows, and finite like their reciprocals."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        apart = np.sqrt(variances) > rounding
+        return apart & np.isfinite(variances) & np.isfinite(1.0 / variances)
 
 
 def check_positive(values: FloatArray, what: str, shape_name: str) -> None:
-    """Raise ValueError naming the first component with a variance or precision not positive and finite."""
-    bad = ~(np.isfinite(values) & (values > 0))
+    """Raise ValueError naming the first component with a variance or precision not positive and finite.
+
+    So must be the reciprocals, which overflow below 6e-309.
+    """
+    with np.errstate(over="ignore", divide="ignore"):
+        bad = ~(np.isfinite(values) & (values > 0) & np.isfinite(1.0 / values))
     if bad.any():
         k = int(np.argwhere(bad)[0][0])
         raise ValueError(
-            f"{what} of component {k} must be positive and finite ({shape_name}); got {values[k]!r}"
+            f"{what} of component {k} must be positive and finite, and so must be their reciprocals "
+            f"({shape_name}); got {values[k]!r}"
         )
 
 

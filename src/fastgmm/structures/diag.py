@@ -12,13 +12,16 @@ from ..score_map import ScoreMap
 from ..statistics import Statistics
 from .base import (
     ROUNDED_UP,
-    SMALLEST_SPREAD,
     Estimate,
     check_positive,
     constants,
+    from_location_vector,
+    location_vector,
     new_means,
     raised_variances,
+    rounding_of,
     starved,
+    usable_variances,
     whitened_shift,
     worth_centring,
 )
@@ -97,8 +100,7 @@ class Diag:
         safe, weights, means, offset = new_means(statistics)
         variance = statistics.second / safe[:, None] - offset * offset
         covariances = variance / statistics.frame.scale**2 + reg_covar
-        # a variance of the frame's order SMALLEST_SPREAD^2 is what rounding leaves of equal rows
-        singular = ~np.all(covariances * statistics.frame.scale**2 > SMALLEST_SPREAD**2, axis=1)
+        singular = ~np.all(usable_variances(covariances, rounding_of(means, reg_covar)), axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             roots = 1.0 / np.sqrt(covariances)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
@@ -117,6 +119,15 @@ class Diag:
 
     def pooled_covariance(self, parameters: Parameters) -> FloatArray:
         return np.diag(parameters.weights @ parameters.covariances)
+
+    def to_vector(self, parameters: Parameters, frame: Frame) -> FloatArray:
+        logs = np.log(parameters.covariances * frame.scale**2)
+        return np.concatenate([location_vector(parameters, frame), logs.ravel()])
+
+    def from_vector(self, vector: FloatArray, like: Parameters, frame: Frame) -> Parameters:
+        weights, means, rest = from_location_vector(vector, like, frame)
+        covariances = np.exp(rest).reshape(means.shape) / frame.scale**2
+        return self.from_covariances(weights, means, covariances)
 
     def drift(self, old: Parameters, new: Parameters, n_threads: int) -> tuple[FloatArray, FloatArray]:
         stretch = (old.precisions_cholesky / new.precisions_cholesky).max(axis=1)

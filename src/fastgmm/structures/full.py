@@ -14,11 +14,24 @@ from ..kernels._pass import FULL, MATRIX, NO_TERMS
 from ..parameters import Parameters
 from ..score_map import ScoreMap
 from ..statistics import Statistics
-from .base import STATISTICS_LIMIT, Estimate, constants, new_means, starved, whitened_shift, worth_centring
+from .base import (
+    STATISTICS_LIMIT,
+    Estimate,
+    constants,
+    from_location_vector,
+    location_vector,
+    new_means,
+    rounding_of,
+    starved,
+    whitened_shift,
+    worth_centring,
+)
 from .matrices import (
     absolute_quadratic,
     checked_roots,
+    from_log_cholesky,
     inverse_gram,
+    log_cholesky,
     longest_axis_of_matrix,
     raised_matrix,
     ratio_norms,
@@ -132,7 +145,7 @@ class Full:
         roots = np.empty(covariances.shape)
         failed = np.zeros(K, dtype=np.intc)
         _linalg.precision_roots(covariances, roots, failed, n_threads)
-        singular = singular_matrices(covariances, roots, scale) | (failed != 0)
+        singular = singular_matrices(covariances, roots, rounding_of(means, reg_covar)) | (failed != 0)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
 
     def floored(self, covariances: FloatArray, frame: Frame) -> FloatArray:
@@ -146,6 +159,15 @@ class Full:
 
     def pooled_covariance(self, parameters: Parameters) -> FloatArray:
         return np.tensordot(parameters.weights, parameters.covariances, axes=1)
+
+    def to_vector(self, parameters: Parameters, frame: Frame) -> FloatArray:
+        logs = log_cholesky(parameters.covariances, frame)
+        return np.concatenate([location_vector(parameters, frame), logs.ravel()])
+
+    def from_vector(self, vector: FloatArray, like: Parameters, frame: Frame) -> Parameters:
+        weights, means, rest = from_location_vector(vector, like, frame)
+        logs = rest.reshape(weights.size, -1)
+        return self.from_covariances(weights, means, from_log_cholesky(logs, frame))
 
     def drift(self, old: Parameters, new: Parameters, n_threads: int) -> tuple[FloatArray, FloatArray]:
         stretch = ratio_norms(old.precisions_cholesky, new.precisions_cholesky, n_threads)

@@ -7,7 +7,7 @@ import numpy as np
 from .._typing import BoolArray, FloatArray
 from ..frame import Frame
 from ..kernels import _linalg
-from .base import FLOOR, ROUNDED_UP, SMALLEST_SPREAD, STATISTICS_LIMIT, raised_variances
+from .base import FLOOR, ROUNDED_UP, STATISTICS_LIMIT, raised_variances
 
 # A covariance whose correlation matrix R has trace(inverse(R)) > 1 / SINGULAR is singular to working
 # precision: the smallest eigenvalue of R lies between 1 / trace(inverse(R)) and D times that.
@@ -29,6 +29,8 @@ def checked_roots(matrices: FloatArray, what: str) -> FloatArray:
     _linalg.precision_roots(np.ascontiguousarray(matrices), roots, failed, 1)
     for k in np.flatnonzero(failed).tolist():
         raise ValueError(f"{what} of component {k} is not positive definite")
+    for k in np.flatnonzero(~precisions_are_finite(roots)).tolist():
+        raise ValueError(f"{what} of component {k} is so small that its inverse overflows")
     for k, matrix in enumerate(matrices):
         check_symmetric(matrix, f"{what} of component {k}")
     return roots
@@ -47,9 +49,13 @@ def root_of_precision(precisions: FloatArray, what: str) -> FloatArray:
 
 
 def inverse_gram(roots: FloatArray) -> FloatArray:
-    """inverse(U U') for each upper triangular U."""
+    """inverse(U U') for each upper triangular U; ValueError where it overflows."""
     inverse = np.linalg.inv(roots)
-    return np.swapaxes(inverse, -1, -2) @ inverse
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = np.swapaxes(inverse, -1, -2) @ inverse
+    if not np.isfinite(gram).all():
+        raise ValueError("a precision is so small that its inverse overflows")
+    return gram
 
 
 def absolute_quadratic(roots: FloatArray, reach: FloatArray) -> FloatArray:
@@ -61,12 +67,40 @@ def absolute_quadratic(roots: FloatArray, reach: FloatArray) -> FloatArray:
     return bound
 
 
-def singular_matrices(covariances: FloatArray, roots: FloatArray, scale: FloatArray) -> BoolArray:
-    """Which covariances (m, D, D) are singular to working precision (SINGULAR, base.SMALLEST_SPREAD)."""
+def singular_matrices(covariances: FloatArray, roots: FloatArray, rounding: FloatArray) -> BoolArray:
+    """Which covariances (m, D, D) are singular to working precision (SINGULAR, base.rounding_of).
+
+    So are those that have an entry, or a precision, that float64 has no number for.
+    """
     with np.errstate(invalid="ignore", over="ignore"):
         spread = np.sqrt(np.einsum("kii->ki", covariances))
         inverse_trace = ((spread[:, :, None] * roots) ** 2).sum(axis=(1, 2))
-        return ~(inverse_trace * SINGULAR <= 1.0) | ~(spread * scale > SMALLEST_SPREAD).all(axis=1)
+        finite = np.isfinite(covariances).all(axis=(1, 2)) & precisions_are_finite(roots)
+        return ~(inverse_trace * SINGULAR <= 1.0) | ~(spread > rounding).all(axis=1) | ~finite
+
+
+def precisions_are_finite(roots: FloatArray) -> BoolArray:
+    """Whether U_k U_k' overflows nowhere; its largest entry is on the diagonal."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.isfinite(np.einsum("kij,kij->ki", roots, roots)).all(axis=1)
+
+
+def log_cholesky(covariances: FloatArray, frame: Frame) -> FloatArray:
+    """Cholesky factors in the frame, (K, D (D + 1) / 2): logarithms of diagonals, then what is below them."""
+    roots = np.linalg.cholesky(covariances * frame.scale[:, None] * frame.scale)
+    below = np.tril_indices(frame.scale.size, -1)
+    logs = np.log(np.einsum("kii->ki", roots))
+    return np.concatenate([logs, roots[:, below[0], below[1]]], axis=1)
+
+
+def from_log_cholesky(logs: FloatArray, frame: Frame) -> FloatArray:
+    """Covariances (K, D, D) of such factors."""
+    D = frame.scale.size
+    below = np.tril_indices(D, -1)
+    roots = np.zeros((logs.shape[0], D, D))
+    roots[:, below[0], below[1]] = logs[:, D:]
+    roots[:, range(D), range(D)] = np.exp(logs[:, :D])
+    return roots @ np.swapaxes(roots, 1, 2) / frame.scale[:, None] / frame.scale
 
 
 def ratio_norms(old: FloatArray, new: FloatArray, n_threads: int) -> FloatArray:

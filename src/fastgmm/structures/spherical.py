@@ -12,13 +12,16 @@ from ..score_map import ScoreMap
 from ..statistics import Statistics
 from .base import (
     ROUNDED_UP,
-    SMALLEST_SPREAD,
     Estimate,
     check_positive,
     constants,
+    from_location_vector,
+    location_vector,
     new_means,
     raised_variances,
+    rounding_of,
     starved,
+    usable_variances,
     whitened_shift,
     worth_centring,
 )
@@ -99,7 +102,7 @@ class Spherical:
         scale = statistics.frame.scale[0]
         variance = (statistics.second / safe - (offset * offset).sum(axis=1)) / D
         covariances = variance / scale**2 + reg_covar
-        singular = ~(covariances * scale**2 > SMALLEST_SPREAD**2)
+        singular = ~usable_variances(covariances, rounding_of(means, reg_covar).max(axis=1))
         with np.errstate(invalid="ignore", divide="ignore"):
             roots = 1.0 / np.sqrt(covariances)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
@@ -117,6 +120,14 @@ class Spherical:
 
     def pooled_covariance(self, parameters: Parameters) -> FloatArray:
         return np.eye(parameters.means.shape[1]) * (parameters.weights @ parameters.covariances)
+
+    def to_vector(self, parameters: Parameters, frame: Frame) -> FloatArray:
+        logs = np.log(parameters.covariances * frame.scale[0] ** 2)
+        return np.concatenate([location_vector(parameters, frame), logs])
+
+    def from_vector(self, vector: FloatArray, like: Parameters, frame: Frame) -> Parameters:
+        weights, means, rest = from_location_vector(vector, like, frame)
+        return self.from_covariances(weights, means, np.exp(rest) / frame.scale[0] ** 2)
 
     def drift(self, old: Parameters, new: Parameters, n_threads: int) -> tuple[FloatArray, FloatArray]:
         roots = np.repeat(old.precisions_cholesky[:, None], old.means.shape[1], axis=1)

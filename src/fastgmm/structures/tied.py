@@ -11,11 +11,25 @@ from ..kernels._pass import LINEAR, MATRIX
 from ..parameters import Parameters
 from ..score_map import ScoreMap
 from ..statistics import Statistics
-from .base import Estimate, constants, new_means, starved, whitened_shift, worth_centring
+from .base import (
+    OFFSET_LIMIT,
+    STARVED_SHARE,
+    Estimate,
+    constants,
+    from_location_vector,
+    location_vector,
+    new_means,
+    rounding_of,
+    starved,
+    whitened_shift,
+    worth_centring,
+)
 from .matrices import (
     absolute_quadratic,
     checked_roots,
+    from_log_cholesky,
     inverse_gram,
+    log_cholesky,
     longest_axis_of_matrix,
     raised_matrix,
     ratio_norms,
@@ -118,7 +132,8 @@ class Tied:
         roots = np.empty((1, *covariance.shape))
         failed = np.zeros(1, dtype=np.intc)
         _linalg.precision_roots(covariance[None], roots, failed, 1)
-        singular = failed[0] != 0 or singular_matrices(covariance[None], roots, scale)[0]
+        rounding = rounding_of(means, reg_covar).max(axis=0)
+        singular = failed[0] != 0 or singular_matrices(covariance[None], roots, rounding)[0]
         return Estimate(
             Parameters(weights, means, covariance, roots[0]),
             starved(statistics),
@@ -137,6 +152,14 @@ class Tied:
     def pooled_covariance(self, parameters: Parameters) -> FloatArray:
         return parameters.covariances
 
+    def to_vector(self, parameters: Parameters, frame: Frame) -> FloatArray:
+        logs = log_cholesky(parameters.covariances[None], frame)
+        return np.concatenate([location_vector(parameters, frame), logs.ravel()])
+
+    def from_vector(self, vector: FloatArray, like: Parameters, frame: Frame) -> Parameters:
+        weights, means, rest = from_location_vector(vector, like, frame)
+        return self.from_covariances(weights, means, from_log_cholesky(rest[None], frame)[0])
+
     def drift(self, old: Parameters, new: Parameters, n_threads: int) -> tuple[FloatArray, FloatArray]:
         stretch = ratio_norms(old.precisions_cholesky[None], new.precisions_cholesky[None], 1)
         shift = whitened_shift(old.means, new.means, old.precisions_cholesky[None])
@@ -152,4 +175,10 @@ class Tied:
                 absolute_quadratic(root, np.sqrt(variance + between)[None]),
                 absolute_quadratic(root, np.sqrt(variance)[None]),
             )
+            # a light component far out hardly shows in the scatter between means, yet its mean loses as many
+            # digits as any other that far out
+            precision = (root[0] ** 2).sum(axis=1)
+            spread = variance @ precision
+            furthest = (offset[parameters.weights >= STARVED_SHARE] ** 2 @ precision).max(initial=0.0)
+            worth |= worth_centring(np.sqrt(spread + furthest), np.sqrt(spread), OFFSET_LIMIT)
         return np.repeat(worth, offset.shape[0])

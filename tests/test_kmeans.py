@@ -1,0 +1,182 @@
+"""Lloyd's steps and k-means++ of the seeding, against a few lines of NumPy."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from fastgmm.blocks import ArrayData
+from fastgmm.frame import Frame
+from fastgmm.kmeans import lloyd, plus_plus
+
+# Means of a few hundred rows summed in another order, on data of unit spread: each sum errs by some eps of
+# its largest partial sum, and the frame's shift and scale add one rounding each.
+MEANS = 1e-12
+
+CORNERS = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
+
+
+def rows_of_unit_spread(seed, n_rows=600, n_features=3):
+    return np.random.default_rng(seed).standard_normal((n_rows, n_features))
+
+
+def corner_rows(seed, n_rows=400):
+    """Rows about four corners, 20 standard deviations apart, and the corner of each."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n_rows) % 4
+    return CORNERS[labels] + 0.5 * rng.standard_normal((n_rows, 2)), labels
+
+
+def nearest(X, centres, scale):
+    return (((X[:, None] - centres) * scale) ** 2).sum(axis=2).argmin(axis=1)
+
+
+def sum_of_squares(X, centres, scale, weight=None):
+    distance = (((X[:, None] - centres) * scale) ** 2).sum(axis=2).min(axis=1)
+    return np.average(distance, weights=weight) * (len(X) if weight is None else np.sum(weight))
+
+
+def means_of(X, labels, n_clusters, weight=None):
+    weight = np.ones(len(X)) if weight is None else weight
+    return np.stack(
+        [np.average(X[labels == k], axis=0, weights=weight[labels == k]) for k in range(n_clusters)]
+    )
+
+
+# -- Lloyd's steps -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [[1.0, 1.0, 1.0], [1.0, 0.01, 3.0]], ids=["one unit", "units"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_one_step_goes_to_the_means_of_the_nearest_rows(scale, weighted, dtype):
+    """Nearest in the units of the frame, means by weight."""
+    X = rows_of_unit_spread(0).astype(dtype)
+    weight = np.random.default_rng(1).uniform(0.1, 3.0, len(X)) if weighted else None
+    frame = Frame(np.array([0.3, -0.2, 0.1]), np.array(scale))
+    centres = X[:7].astype(np.float64)
+    found = lloyd(ArrayData(X, weight), centres, frame, 1, 1)
+    rows = X.astype(np.float64)
+    expected = means_of(rows, nearest(rows, centres, frame.scale), 7, weight)
+    assert np.abs(expected - centres).max() > 0.1, "the step is to be one that moves the centres"
+    np.testing.assert_allclose(found, expected, rtol=0, atol=MEANS)
+
+
+def test_steps_depend_on_the_units():
+    """The same rows and centres with one feature in another unit are other clusters."""
+    X = rows_of_unit_spread(2)
+    found = [
+        lloyd(ArrayData(X), X[:5], Frame(np.zeros(3), np.array(scale)), 5, 1)
+        for scale in ([1.0, 1.0, 1.0], [1.0, 1.0, 10.0])
+    ]
+    assert np.abs(found[0] - found[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_centres_end_at_the_means_of_separated_clusters(seed):
+    """From any row of each cluster: the last step goes to the means and no further."""
+    X, labels = corner_rows(seed)
+    start = np.stack([X[labels == k][seed] for k in range(4)])
+    for n_steps in (1, 2, 8):
+        found = lloyd(ArrayData(X), start, Frame(X.mean(axis=0), np.full(2, 0.25)), n_steps, 1)
+        np.testing.assert_allclose(found, means_of(X, labels, 4), rtol=0, atol=MEANS)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_steps_lower_the_sum_of_squares_to_a_fixed_point(seed):
+    """Each further step lowers it, until the centres are the means of their own rows."""
+    X = rows_of_unit_spread(seed, 300, 2)
+    scale = np.ones(2)
+    frame, data = Frame(np.zeros(2), scale), ArrayData(X)
+    sums = [sum_of_squares(X, X[:6], scale)]
+    for n_steps in (1, 3, 10, 100):
+        centres = lloyd(data, X[:6], frame, n_steps, 1)
+        sums.append(sum_of_squares(X, centres, scale))
+    assert sums[1] < 0.9 * sums[0]
+    # Steps that are longer than Lloyd's may end in another optimum, and a sum may rise by a little between.
+    assert all(after <= 1.01 * before for before, after in pairwise(sums))
+    np.testing.assert_allclose(
+        centres, means_of(X, nearest(X, centres, scale), 6), rtol=0, atol=MEANS, err_msg="no fixed point"
+    )
+
+
+def test_weights_are_repeats():
+    X = rows_of_unit_spread(5, 200, 2)
+    counts = np.random.default_rng(5).integers(0, 4, len(X))
+    frame = Frame(np.zeros(2), np.ones(2))
+    weighted = lloyd(ArrayData(X, counts), X[:4], frame, 6, 1)
+    repeated = lloyd(ArrayData(np.repeat(X, counts, axis=0)), X[:4], frame, 6, 1)
+    np.testing.assert_allclose(weighted, repeated, rtol=0, atol=MEANS)
+
+
+def test_a_far_origin_costs_its_own_rounding_only():
+    """Rows at 1e8 have lost eps * 1e8 of their own; centres lose no more."""
+    X = rows_of_unit_spread(6, 300, 2)
+    near = lloyd(ArrayData(X), X[:5], Frame(np.zeros(2), np.ones(2)), 1, 1)
+    far = lloyd(ArrayData(X + 1e8), X[:5] + 1e8, Frame(np.full(2, 1e8), np.ones(2)), 1, 1)
+    np.testing.assert_allclose(far - 1e8, near, rtol=0, atol=4 * np.finfo(float).eps * 1e8)
+
+
+def test_an_empty_cluster_keeps_its_centre():
+    X = rows_of_unit_spread(7, 200, 2)
+    centres = np.array([[0.0, 0.0], [1e3, -1e3], [1.0, 1.0]])
+    found = lloyd(ArrayData(X), centres, Frame(np.zeros(2), np.ones(2)), 4, 1)
+    np.testing.assert_array_equal(found[1], centres[1])
+    assert np.abs(found[[0, 2]]).max() < 5
+
+
+def test_the_given_centres_are_left_alone():
+    X = rows_of_unit_spread(8, 200, 2)
+    centres = X[:3].copy()
+    lloyd(ArrayData(X), centres, Frame(np.zeros(2), np.ones(2)), 3, 1)
+    np.testing.assert_array_equal(centres, X[:3])
+
+
+def test_threads_give_the_same_bits():
+    X = rows_of_unit_spread(9, 20_000, 4)
+    frame = Frame(np.zeros(4), np.ones(4))
+    found = [lloyd(ArrayData(X), X[:8], frame, 3, n_threads) for n_threads in (1, 2, 3)]
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+
+# -- k-means++ ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_plus_plus_finds_separated_clusters(seed):
+    """The rows of a cluster hold 2 (0.5 / 10)^2 = 0.5 % of the squared distances that draws go by."""
+    X, labels = corner_rows(seed)
+    chosen = plus_plus(X, np.ones(len(X)), 4, np.random.RandomState(seed))
+    assert sorted(labels[chosen]) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_plus_plus_leaves_rows_of_no_weight_alone(seed):
+    """However far they are: distances count by weight."""
+    X, labels = corner_rows(0)
+    weight = np.where(labels == 3, 0.0, 1.0)
+    chosen = plus_plus(X, weight, 3, np.random.RandomState(seed))
+    assert sorted(labels[chosen]) == [0, 1, 2]
+
+
+def test_plus_plus_begins_by_weight():
+    """The first row is drawn in proportion to the weights: 4 standard deviations of 2000 draws."""
+    X = np.arange(4.0)[:, None]
+    weight = np.array([1.0, 0.0, 2.0, 7.0])
+    share = weight / weight.sum()
+    random_state = np.random.RandomState(0)
+    first = [int(plus_plus(X, weight, 1, random_state)[0]) for _ in range(2000)]
+    found = np.bincount(first, minlength=4) / 2000
+    np.testing.assert_array_less(np.abs(found - share), 4 * np.sqrt(share * (1 - share) / 2000) + 1e-12)
+
+
+def test_plus_plus_of_fewer_distinct_rows_than_clusters():
+    X = np.repeat([[0.0, 1.0], [2.0, 3.0]], 5, axis=0)
+    chosen = plus_plus(X, np.ones(10), 4, np.random.RandomState(0))
+    assert chosen.shape == (4,)
+    assert chosen.min() >= 0
+    assert chosen.max() < 10
+    assert len(np.unique(X[chosen], axis=0)) == 2, "both of the distinct rows, before any comes again"
