@@ -31,18 +31,17 @@ LARGEST_LOSS = 1e-3
 LARGEST_SHARE = 0.05
 # With fewer blocks there is nothing to sort.
 FEWEST_BLOCKS = 8
-# A pass that needs more than this share of all pairs is not worth its order: the next ones are dense.
-DENSE_FROM = 0.9
-# Not judged before so many passes: at first parameters drift far, and bounds with them.
-FIRST_JUDGED = 3
+# A pass that needs more than this share of all pairs is not worth its order: the next ones are dense. At first
+# parameters drift far, and bounds with them: so many passes may need more, but not all.
+DENSE_FROM, PATIENCE, HOPELESS = 0.9, 3, 0.995
 # So many dense passes follow then; next time twice as many, and so on.
-FIRST_REST = 16
+FIRST_REST = 32
 # Rows are put in order anew after so many passes, and then each time so many times as many. Blocks then know
 # only what all the blocks their rows come from had in common, so the pass that follows is nearly dense.
 FIRST_SORT, NEXT_SORT = 2, 4
 # Sorting a row takes about as long as so many multiplications; a score takes as long as SCORE_TERMS more than
 # its features.
-SORT_TERMS, SCORE_TERMS = 800, 8
+SORT_TERMS, SCORE_TERMS, SHARED_TERMS = 800, 8, 4
 
 _choice = "auto"
 
@@ -102,9 +101,11 @@ class Pruning:
         else:
             self.block_rows = plan(data.n_positive, n_components, data.n_features, n_terms, 1)[0]
         self.n_blocks = -(-data.n_positive // self.block_rows)
+        # what a score of tied covariances has in common with the others of its row is computed in any case
+        shared_terms = SHARED_TERMS * data.n_features**2 if structure.pooled else 0
         row_bytes = data.n_features * data.X.itemsize
         pays = (
-            n_components * (n_terms + SCORE_TERMS) >= SORT_TERMS
+            n_components * (n_terms + SCORE_TERMS) - shared_terms >= SORT_TERMS
             and self.n_blocks >= FEWEST_BLOCKS
             and 4 * n_components <= LARGEST_SHARE * self.block_rows * row_bytes
         )
@@ -158,8 +159,9 @@ class Pruning:
         """What a pass with these bounds cost."""
         share = statistics.pairs / self.n_pairs
         self.n_active = share * self.n_components
-        judged = self.n_passes >= FIRST_JUDGED and not self.sorted_again and not self.always
-        if judged and share > DENSE_FROM:
+        most = DENSE_FROM if self.n_passes >= PATIENCE else HOPELESS
+        judged = self.n_passes > 0 and not self.sorted_again and not self.always
+        if judged and share > most:
             self.rest, self.next_rest = self.next_rest, 2 * self.next_rest
             self.order = self.distance = self.least = self.keys = self.parameters = None
             self.n_passes, self.next_sort, self.n_active = 0, FIRST_SORT, np.inf

@@ -59,19 +59,27 @@ FG_INLINE void best_component(int K, const double *scores, vec best[FG_VECTORS],
 /* The two best components of each row, as one number to sort by; K of n_components are scored. */
 static void write_keys(int n_components, int K, const int *active, const double *scores, int n_real, int32_t *out)
 {
-    for (int v = 0; v * FG_LANES < n_real; v++) {
-        vec best = splat(-INFINITY), second = splat(-INFINITY), index = splat(0.0), second_index = splat(0.0);
-        for (int k = 0; k < K; k++) {
-            const vec s = load(scores + (ptrdiff_t)k * FG_PANEL + v * FG_LANES), number = splat((double)active[k]);
-            const ivec first = (ivec)(s > best), next = (ivec)(s > second);
-            second_index = where(first, index, where(next, number, second_index));
-            second = where(first, best, where(next, s, second));
-            index = where(first, number, index);
-            best = where(first, s, best);
-        }
-        for (int l = 0; l < FG_LANES && v * FG_LANES + l < n_real; l++)
-            out[v * FG_LANES + l] = (int32_t)index[l] * n_components + (int32_t)second_index[l];
+    vec best[FG_VECTORS], second[FG_VECTORS], index[FG_VECTORS], second_index[FG_VECTORS];
+    FG_UNROLL
+    for (int v = 0; v < FG_VECTORS; v++) {
+        best[v] = second[v] = splat(-INFINITY);
+        index[v] = second_index[v] = splat(0.0);
     }
+    for (int k = 0; k < K; k++) {
+        const vec number = splat((double)active[k]);
+        FG_UNROLL
+        for (int v = 0; v < FG_VECTORS; v++) {
+            const vec s = load(scores + (ptrdiff_t)k * FG_PANEL + v * FG_LANES);
+            const ivec first = (ivec)(s > best[v]), next = (ivec)(s > second[v]);
+            second_index[v] = where(first, index[v], where(next, number, second_index[v]));
+            second[v] = vmax(second[v], where(first, best[v], s));
+            index[v] = where(first, number, index[v]);
+            best[v] = vmax(best[v], s);
+        }
+    }
+    for (int b = 0; b < n_real; b++)
+        out[b] = (int32_t)index[b / FG_LANES][b % FG_LANES] * n_components +
+                 (int32_t)second_index[b / FG_LANES][b % FG_LANES];
 }
 
 /* best = max_k s_k */
