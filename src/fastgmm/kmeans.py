@@ -61,12 +61,11 @@ def plus_plus(
     draw = random_state.uniform() * cumulative[-1]
     chosen[0] = min(np.searchsorted(cumulative, draw, side="right"), rows.shape[0] - 1)
     norm = np.einsum("ij,ij->i", rows, rows)
-    one = np.ones(norm.shape)
-    # |a - b|^2 = (-2 a, |a|^2, 1) . (b, 1, |b|^2): one product for all pairs
-    left, right = np.column_stack([-2.0 * rows, norm, one]), np.column_stack([rows, one, norm])
 
     def squared_distances(index: IndexArray) -> FloatArray:
-        distance: FloatArray = left @ right[index].T
+        distance: FloatArray = rows @ (-2.0 * rows[index].T)
+        distance += norm[:, None]
+        distance += norm[index]
         return np.maximum(distance, 0.0, out=distance)
 
     closest = squared_distances(chosen[:1])[:, 0]

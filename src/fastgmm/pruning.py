@@ -16,7 +16,7 @@ from ._typing import FloatArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._order import inherited_bounds, sorted_positions
-from .kernels._pass import BLOCK_STEP, Pass, plan
+from .kernels._pass import BLOCK_STEP, MATRIX, Pass, plan
 from .parameters import Parameters
 from .score_map import ScoreMap
 from .statistics import Statistics
@@ -31,8 +31,10 @@ LARGEST_LOSS = 1e-3
 LARGEST_SHARE = 0.05
 # With fewer blocks there is nothing to sort.
 FEWEST_BLOCKS = 8
-# A pass that needs more than this share of all pairs is not worth its order: the next ones are dense. At first
-# parameters drift far, and bounds with them: so many passes may need more, but not all.
+# The drift of full covariances takes some 5 D^3 multiplications a component, a pass D^2 a row.
+FEWEST_PER_FEATURE = 50
+# A pass that needs more than this share of all pairs is not worth its order: the next ones are dense. First,
+# while parameters drift far and bounds with them, so many passes may need more, but not all.
 DENSE_FROM, PATIENCE, HOPELESS = 0.9, 3, 0.995
 # So many dense passes follow then; next time twice as many, and so on.
 FIRST_REST = 32
@@ -103,10 +105,14 @@ class Pruning:
         self.n_blocks = -(-data.n_positive // self.block_rows)
         # what a score of tied covariances has in common with the others of its row is computed in any case
         shared_terms = SHARED_TERMS * data.n_features**2 if structure.pooled else 0
+        rows_per_feature = data.n_positive / data.n_features
         row_bytes = data.n_features * data.X.itemsize
         pays = (
             n_components * (n_terms + SCORE_TERMS) - shared_terms >= SORT_TERMS
             and self.n_blocks >= FEWEST_BLOCKS
+            and (
+                structure.pooled or structure.moment_shape != MATRIX or rows_per_feature >= FEWEST_PER_FEATURE
+            )
             and 4 * n_components <= LARGEST_SHARE * self.block_rows * row_bytes
         )
         # rows are numbered, and pairs of components, in 32 bits

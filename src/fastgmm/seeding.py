@@ -301,8 +301,10 @@ def _kmeans_frames(sample: ArrayData) -> list[Frame]:
     largest = deviation.max(axis=0)
     largest[largest == 0] = 1.0
     rows = (sample.X - origin) / largest
-    mean = np.average(rows, axis=0, weights=sample.sample_weight)
-    spread = largest * np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=sample.sample_weight))
+    assert sample.sample_weight is not None
+    share = sample.sample_weight / sample.sample_weight.sum()
+    mean = share @ rows
+    spread = largest * np.sqrt(share @ (rows - mean) ** 2)
     widest = spread.max() if spread.max() > 0 else 1.0
     spread[spread == 0] = widest
     shift = np.ascontiguousarray(origin + mean * largest)
@@ -319,17 +321,18 @@ def _sub_samples(
 ) -> tuple[ArrayData, ArrayData]:
     """Rows to find clusters in and rows to judge them by, with the weights they stand for.
 
-    Where there are few rows, both are all distinct ones of
-    positive weight in lexicographic order, with the sums of their weights: then neither copies nor the order
-    of rows matter.
+    Where there are few rows, both are all distinct ones of positive weight in the order of their bytes, with
+    the sums of their weights: then neither copies nor the order of rows matter.
     """
     wanted = max(min(ROWS_PER_COMPONENT * n_components, MOST_ROWS), FEWEST_ROWS, 4 * n_components)
     if data.n_positive <= wanted:
         weight = np.ones(data.n_rows) if data.sample_weight is None else data.sample_weight
         positive = weight > 0
-        rows, place = np.unique(np.asarray(data.X[positive], dtype=np.float64), axis=0, return_inverse=True)
-        copies = np.bincount(place.ravel(), weights=weight[positive], minlength=rows.shape[0])
-        everything = ArrayData(rows, copies.astype(np.float64))
+        rows = np.ascontiguousarray(data.X[positive], dtype=np.float64) + 0.0  # no -0
+        as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
+        _, first, place = np.unique(as_bytes, return_index=True, return_inverse=True)
+        copies = np.bincount(place, weights=weight[positive], minlength=first.size)
+        everything = ArrayData(rows[first], copies.astype(np.float64))
         return everything, everything
     # Half of the draws in proportion to weight, half to weight times squared distance from the mean (the
     # lightweight coresets of Bachem, Lucic and Krause 2018): small clusters far out would else be missed.
