@@ -18,7 +18,15 @@ from importlib.metadata import version as _version
 from ._config import show_config
 from .exceptions import DegenerateComponentError, RepairWarning
 from .gaussian_mixture import GaussianMixture
+from .scorer import Scorer
 
 __version__ = _version("fastgmm")
 
-__all__ = ["GaussianMixture", "show_config", "RepairWarning", "DegenerateComponentError", "__version__"]
+__all__ = [
+    "GaussianMixture",
+    "Scorer",
+    "show_config",
+    "RepairWarning",
+    "DegenerateComponentError",
+    "__version__",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABCMeta, abstractmethod
 from copy import copy
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -30,6 +31,7 @@ from ._validation import (
 from .blocks import ArrayData
 from .exceptions import RepairWarning
 from .frame import Frame
+from .restarts import race
 from .seeding import Start
 from .threads import effective_n_threads, single_threaded_blas
 
@@ -212,7 +214,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         last: tuple[Any, float] | None,
         n_threads: int,
     ) -> em.EMResult:
-        """Run from each start and keep the best; one random state draws for all, in scikit-learn's order."""
+        """Run from each start, keep the best; one random state draws for all, in scikit-learn's order."""
         options = em.EMOptions(
             tol=float(self.tol),
             reg_covar=float(self.reg_covar),
@@ -223,24 +225,36 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         )
         random_state = check_random_state(self.random_state)
         n_runs = self.n_init if last is None else 1
+        structure, name = self._structure(), type(self).__name__
         # Measuring the data is a pass over them: once, for the seeding and for all runs.
-        frame = data.frame(n_threads, self._structure().common_scale) if options.max_iter else None
-        best: em.EMResult | None = None
-        for run in range(n_runs):
+        frame = data.frame(n_threads, structure.common_scale) if options.max_iter else None
+
+        def progress(run: int, max_iter: int) -> Progress:
+            return Progress(name, run, n_runs, max_iter, self.verbose, self.verbose_interval)
+
+        def begin(run: int, max_iter: int) -> em.EMResult:
             if last is None:
                 start, bound = self._make_start(data, given, random_state, options, frame), -np.inf
             else:
                 start, bound = Start(last[0]), last[1]
-            name = type(self).__name__
-            with Progress(name, run, n_runs, options.max_iter, self.verbose, self.verbose_interval) as report:
-                result = self._run(data, start.parameters, options, bound, report, frame)
+            with progress(run, max_iter) as report:
+                limited = replace(options, max_iter=max_iter)
+                result = self._run(data, start.parameters, limited, bound, report, frame)
             result.n_repairs += len(start.repaired)
             result.repaired = tuple(sorted({*result.repaired, *start.repaired}))
-            # Without iterations there is no bound to compare: the last start is kept, as scikit-learn does.
-            if best is None or options.max_iter == 0 or result.lower_bound > best.lower_bound:
-                best = result
-        assert best is not None  # n_init >= 1
-        return best
+            return result
+
+        def go_on(run: int, result: em.EMResult, max_iter: int) -> em.EMResult:
+            assert frame is not None
+            with progress(run, max_iter) as report:
+                limited = replace(options, max_iter=max_iter)
+                return em.go_on(data, structure, result, limited, frame=frame, on_iteration=report)
+
+        if (
+            options.max_iter == 0
+        ):  # there is no bound to compare: the last start is kept, as scikit-learn does
+            return [begin(run, 0) for run in range(n_runs)][-1]
+        return race(n_runs, options.max_iter, begin, go_on)
 
     def _last_fit(self, n_features: int) -> tuple[Any, float] | None:
         """Parameters and bound that a warm start continues from, None where there are none."""

@@ -16,8 +16,11 @@ from ._attributes import attribute_parameters
 from ._validation import FloatArray, array_request, check_rows, check_sample_weight, explained_memory_error
 from .blocks import ArrayData
 from .parameters import Parameters
+from .scorer import KeptScorers, Scorer
 from .structures import STRUCTURES
 from .threads import effective_n_threads
+
+_kept = KeptScorers()
 
 IN_BLOCKS = "Ask for fewer rows at a time: X[:100_000], X[100_000:200_000], ..."
 
@@ -26,6 +29,7 @@ class FittedMixture(DensityMixin, BaseEstimator):
     """The part of a mixture estimator that needs its attributes only: scores, labels, draws, files.
 
     The attributes are the model: they are read anew by every call, so that they can be set or edited by hand.
+    What is derived from them is kept only as long as they hold the same numbers.
     """
 
     def _structure(self) -> Any:
@@ -41,16 +45,46 @@ class FittedMixture(DensityMixin, BaseEstimator):
         structure = self._structure()
         return structure, attribute_parameters(self, structure, needs_covariances=False)
 
-    def _scored_rows(self, X: Any) -> tuple[NDArray[Any], Any, Parameters, int]:
-        """Validated rows, and all that the functions of `rows` want besides."""
-        structure, parameters = self._model()
+    def scorer(self) -> Scorer:
+        """Make what scores rows without validating them, for services that score a few rows per call.
+
+        Returns
+        -------
+        scorer : Scorer
+            With methods `score_samples`, `predict` and `predict_proba` that give what this mixture's do now,
+            for C-contiguous float64 or float32 arrays of finite numbers. Later changes do not reach it.
+
+        Raises
+        ------
+        NotFittedError
+            If the mixture has no parameters yet.
+        """
+        n_threads = effective_n_threads(self.n_jobs)
+        key, scorer = _kept.find(self, n_threads)
+        if scorer is None:
+            scorer = Scorer(*self._model(), n_threads)
+            _kept.keep(self, key, scorer)
+        return scorer
+
+    def _scorer_and_rows(self, X: Any) -> tuple[Scorer, NDArray[Any]]:
+        """What scores rows under the attributes as they are now, and validated rows."""
+        scorer = self.scorer()
         X = check_rows(self, X, reset=False)
-        n_features = parameters.means.shape[1]
+        self._check_n_features(X, scorer.n_features)
+        return scorer, X
+
+    def _check_n_features(self, X: NDArray[Any], n_features: int) -> None:
         if X.shape[1] != n_features:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {n_features} features "
                 "as input."
             )
+
+    def _scored_rows(self, X: Any) -> tuple[NDArray[Any], Any, Parameters, int]:
+        """Validated rows, and all that the functions of `rows` want besides."""
+        structure, parameters = self._model()
+        X = check_rows(self, X, reset=False)
+        self._check_n_features(X, parameters.means.shape[1])
         return X, structure, parameters, effective_n_threads(self.n_jobs)
 
     def _summary(self, X: Any, sample_weight: Any) -> rows.RowSummary:
@@ -77,9 +111,9 @@ class FittedMixture(DensityMixin, BaseEstimator):
         NotFittedError
             If the mixture has no parameters yet.
         """
-        X, *model = self._scored_rows(X)
+        scorer, X = self._scorer_and_rows(X)
         with explained_memory_error(array_request((len(X),), "score_samples"), IN_BLOCKS):
-            return rows.log_density(X, *model)
+            return scorer.score_samples(X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Compute the average log-likelihood per row.
@@ -116,9 +150,9 @@ class FittedMixture(DensityMixin, BaseEstimator):
         labels : ndarray of shape (n_samples,), int64
             Number of the component with the largest posterior probability.
         """
-        X, *model = self._scored_rows(X)
+        scorer, X = self._scorer_and_rows(X)
         with explained_memory_error(array_request((len(X),), "predict"), IN_BLOCKS):
-            return rows.labels(X, *model)
+            return scorer.predict(X)
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Compute the probability of each component for each row.
@@ -138,10 +172,10 @@ class FittedMixture(DensityMixin, BaseEstimator):
         MemoryError
             If n_samples x n_components numbers do not fit into memory.
         """
-        X, structure, parameters, n_threads = self._scored_rows(X)
-        request = array_request((len(X), len(parameters.weights)), "predict_proba")
+        scorer, X = self._scorer_and_rows(X)
+        request = array_request((len(X), scorer.n_components), "predict_proba")
         with explained_memory_error(request, IN_BLOCKS):
-            return rows.responsibilities(X, structure, parameters, n_threads)
+            return scorer.predict_proba(X)
 
     def sample(self, n_samples: int = 1) -> tuple[FloatArray, NDArray[np.int64]]:
         """Draw rows from the mixture.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -273,3 +273,40 @@ def run(
     result.n_repairs = maximiser.n_repairs
     result.repaired = tuple(sorted(maximiser.repaired))
     return result
+
+
+def go_on(
+    data: ArrayData,
+    structure: Structure,
+    result: EMResult,
+    options: EMOptions,
+    *,
+    frame: Frame,
+    on_iteration: Callable[[int, float, float, bool], None] | None = None,
+) -> EMResult:
+    """Continue a run until it has options.max_iter iterations in all; one result for both parts."""
+    before = result.n_iter
+
+    def report(iteration: int, bound: float, change: float, converged: bool) -> None:
+        if on_iteration is not None:
+            on_iteration(before + iteration, bound, change, converged)
+
+    more = run(
+        data,
+        structure,
+        result.parameters,
+        replace(options, max_iter=options.max_iter - before),
+        frame=frame,
+        previous_bound=result.lower_bound,
+        on_iteration=report,
+    )
+    return EMResult(
+        more.parameters,
+        converged=more.converged,
+        n_iter=before + more.n_iter,
+        lower_bound=more.lower_bound,
+        lower_bounds=result.lower_bounds + more.lower_bounds,
+        history={key: result.history[key] + more.history[key] for key in result.history},
+        n_repairs=result.n_repairs + more.n_repairs,
+        repaired=tuple(sorted({*result.repaired, *more.repaired})),
+    )

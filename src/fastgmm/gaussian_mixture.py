@@ -52,7 +52,8 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
         Most EM iterations of a run. 0: the start is the result.
 
     n_init : int, default=1
-        Number of runs, of which the one with the largest `lower_bound_` is kept.
+        Number of starts, of which the run with the largest `lower_bound_` is kept. From three on runs race:
+        all do 3 iterations, the best two fifths of them up to 8, and the best two of these are finished.
 
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
         How what is not given is started: from clusters, from rows chosen far apart, from random

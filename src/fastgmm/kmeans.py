@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._typing import BoolArray, FloatArray, IndexArray
+from ._typing import BoolArray, FloatArray, IndexArray, LabelArray, OrderArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, VECTOR, Pass
@@ -98,6 +98,29 @@ def assign(data: ArrayData, centres: FloatArray, frame: Frame, n_threads: int) -
     centres = centres.copy()
     centres[filled] = frame.shift + sums["terms"][filled] / sums["weight"][filled, None] / frame.scale
     return centres, float(sums["head"][LOG_LIKELIHOOD])
+
+
+def sorted_by_nearest(
+    data: ArrayData, centres: FloatArray, units: FloatArray, frame: Frame, n_threads: int
+) -> tuple[LabelArray, OrderArray]:
+    """The nearest centre of each row, (N,), and rows of positive weight by centre, so many at a time."""
+    n_components = centres.shape[0]
+    labels = np.empty(data.n_rows, dtype=np.int64)
+    sweep = Pass(data.X, None, frame, n_components)
+    sweep.score(nearest_centre_map(centres, units, frame, LINEAR, data.n_features), hard=True)
+    sweep.write(labels=labels)
+    sweep.run(n_threads)
+    order = np.empty(data.n_positive, dtype=np.uint32)
+    n_ordered = 0
+    short = np.uint16 if n_components <= 1 << 16 else np.uint32  # NumPy sorts 16 bits by counting
+    for first in range(0, data.n_rows, ROWS_AT_ONCE):  # which bounds the memory that sorting takes
+        part = labels[first : first + ROWS_AT_ONCE]
+        rows = first + np.argsort(part.astype(short), kind="stable")
+        if data.sample_weight is not None:
+            rows = rows[data.sample_weight[rows] > 0]
+        order[n_ordered : n_ordered + rows.size] = rows
+        n_ordered += rows.size
+    return labels, order
 
 
 def lloyd(

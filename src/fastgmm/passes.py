@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._typing import BoolArray, FloatArray, LabelArray
+from ._typing import BoolArray, FloatArray, LabelArray, OrderArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX, PAIRS, PAIRS_CENTRED, WEIGHT, Pass
@@ -32,6 +32,7 @@ def accumulate(
     hard: bool = False,
     made_under: bytes = b"",
     bounds: Bounds | None = None,
+    order: OrderArray | None = None,
 ) -> Statistics:
     """One pass: responsibilities from a score map, an (N, K) array or labels; Statistics out.
 
@@ -43,6 +44,7 @@ def accumulate(
     second : (D, D), optional
         Tied: the total scatter about the origin of the frame, if it is known already.
     bounds : for a pass that skips what does not matter (pruning.py)
+    order : rows to visit, all of positive weight, in this order; given responsibilities stay by row
     """
     slots = None
     n_centred = 0 if centred is None else int(np.count_nonzero(centred))
@@ -55,6 +57,8 @@ def accumulate(
         raise AssertionError("pooled moments are centred for all components or for none")
 
     sweep = Pass(data.X, data.sample_weight, frame, n_components)
+    if order is not None:
+        sweep.in_order(order)
     if bounds is not None:
         sweep.in_order(bounds.order)
         sweep.prune(

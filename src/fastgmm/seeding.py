@@ -16,7 +16,7 @@ from ._typing import BoolArray, FloatArray, IndexArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, SPHERICAL, Pass
-from .kmeans import SAMPLE_STEPS, fill_empty, lloyd, nearest_centre_map, plus_plus
+from .kmeans import SAMPLE_STEPS, fill_empty, lloyd, nearest_centre_map, plus_plus, sorted_by_nearest
 from .parameters import Parameters
 from .passes import accumulate, score_rows
 from .score_map import EPSILON, ScoreMap
@@ -26,6 +26,8 @@ from .structures import Structure
 # Rows of the sub-sample that k-means seeds from: so many per component, within these limits.
 ROWS_PER_COMPONENT = 128
 FEWEST_ROWS, MOST_ROWS = 2048, 16384
+# Of more rows than twice this many, only every so many-th is looked at when a sub-sample is drawn.
+ROWS_LOOKED_AT = 1 << 16
 # Times that clusters are looked for: in raw units, in units of each feature's spread, and again.
 N_TRIALS = 3
 # Log-likelihoods that differ by less than this share are equal.
@@ -135,8 +137,15 @@ class _Start:
     def nearest(
         self, data: ArrayData, centres: FloatArray, units: FloatArray, about: FloatArray, centred: BoolArray
     ) -> Statistics:
-        """Statistics of the rows nearest to each centre."""
+        """Statistics of the rows nearest to each centre.
+
+        Moments about centres are taken of rows in the order of their clusters: panels of rows that have none
+        of a cluster are passed over, so that all clusters together cost as much as one.
+        """
         D = data.n_features
+        if centred.all() and data.n_rows < 2**32:
+            labels, order = sorted_by_nearest(data, centres, units, self.frame, self.options.n_threads)
+            return self._accumulate(data, about, centred, labels=labels, order=order)
         terms = NO_TERMS if self._is_centred() else self.structure.terms
         score_map = nearest_centre_map(centres, units, self.frame, terms, self.structure.n_terms(D))
         return self._accumulate(data, about, centred, score_map=score_map, hard=True)
@@ -334,6 +343,7 @@ def _sub_samples(
         copies = np.bincount(place, weights=weight[positive], minlength=first.size)
         everything = ArrayData(rows[first], copies.astype(np.float64))
         return everything, everything
+    data = _thinned(data, wanted)
     # Half of the draws in proportion to weight, half to weight times squared distance from the mean (the
     # lightweight coresets of Bachem, Lucic and Krause 2018): small clusters far out would else be missed.
     far = _squared_distances_from_mean(data, frame, n_threads)
@@ -358,6 +368,16 @@ def _sub_samples(
         rows = np.ascontiguousarray(data.X[index], dtype=np.float64)
         samples.append(ArrayData(rows, data.total_weight / wanted * count * share / density))
     return samples[0], samples[1]
+
+
+def _thinned(data: ArrayData, wanted: int) -> ArrayData:
+    """Evenly spaced rows where there are many: a view. All of them if too few would have any weight."""
+    step = data.n_rows // max(ROWS_LOOKED_AT, 4 * wanted)
+    if step < 2:
+        return data
+    weight = data.sample_weight
+    thinned = ArrayData(data.X[::step], None if weight is None else weight[::step])
+    return thinned if thinned.n_positive >= 2 * wanted else data
 
 
 def _draw(cumulative: FloatArray, n: int, random_state: np.random.RandomState) -> IndexArray:

@@ -12,8 +12,7 @@ import scipy.sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
-from fastgmm import GaussianMixture, em, seeding
-from fastgmm import rows as rows_module
+from fastgmm import GaussianMixture, Scorer, em, seeding
 
 BLOCKED = "the work has begun"
 
@@ -401,17 +400,17 @@ def test_no_samples(ready, n_samples):
 @pytest.mark.parametrize(
     ("method", "function", "request_text"),
     [
-        ("predict_proba", "responsibilities", r"predict_proba, an array of shape \(300, 2\) and 4.69 KiB"),
-        ("log_prob_components", "log_prob_components", r"log_prob_components, an array of shape \(300, 2\)"),
-        ("score_samples", "log_density", r"score_samples, an array of shape \(300,\)"),
-        ("predict", "labels", r"predict, an array of shape \(300,\)"),
+        ("predict_proba", "predict_proba", r"predict_proba, an array of shape \(300, 2\) and 4.69 KiB"),
+        ("log_prob_components", "scores", r"log_prob_components, an array of shape \(300, 2\)"),
+        ("score_samples", "score_samples", r"score_samples, an array of shape \(300,\)"),
+        ("predict", "predict", r"predict, an array of shape \(300,\)"),
     ],
 )
 def test_memory_error_says_what_was_asked_for(ready, rows, monkeypatch, method, function, request_text):
     def exhausted(*args):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(rows_module, function, exhausted)
+    monkeypatch.setattr(Scorer, function, exhausted)
     with pytest.raises(
         MemoryError, match=f"Not enough memory for {request_text}.*no room.*fewer rows at a time"
     ):

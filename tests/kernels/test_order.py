@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastgmm.blocks import ArrayData
+from fastgmm.frame import Frame
 from fastgmm.kernels._order import inherited_bounds, sorted_positions
+from fastgmm.passes import accumulate
+from fastgmm.structures import STRUCTURES
 
 
 @pytest.mark.parametrize(("n_rows", "n_components"), [(1, 1), (2, 3), (1000, 1), (5003, 7), (20_011, 300)])
@@ -35,3 +39,24 @@ def test_inherited_bounds_are_those_of_all_blocks_that_rows_come_from(n_threads)
         blocks = np.unique(positions[b * block_rows : (b + 1) * block_rows] // block_rows)
         np.testing.assert_array_equal(found[b], distance[blocks].min(axis=0))
         assert found_least[b] == least[blocks].min()
+
+
+@pytest.mark.parametrize("source", ["labels", "responsibilities"])
+def test_rows_in_an_order_keep_what_is_given_for_them(isa, source):
+    """Labels and responsibilities are by row, whatever the order of the visit; rows left out take no part."""
+    rng = np.random.default_rng(0)
+    X, K = rng.standard_normal((1000, 3)), 4
+    labels = rng.integers(0, K, 1000)
+    given = (
+        {"labels": labels} if source == "labels" else {"responsibilities": rng.dirichlet(np.ones(K), 1000)}
+    )
+    structure, frame = STRUCTURES["full"], Frame(np.zeros(3), np.ones(3))
+    about, centred = rng.standard_normal((K, 3)), np.ones(K, dtype=bool)
+    order = rng.permutation(1000)[:777].astype(np.uint32)
+    found = accumulate(
+        ArrayData(X), structure, frame, K, 2, centres=about, centred=centred, order=order, **given
+    )
+    few = {name: np.ascontiguousarray(values[order]) for name, values in given.items()}
+    expected = accumulate(ArrayData(X[order]), structure, frame, K, 2, centres=about, centred=centred, **few)
+    for name in ("weight", "first", "second"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-12, atol=1e-12)

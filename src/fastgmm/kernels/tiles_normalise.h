@@ -16,7 +16,7 @@ static void given_panel(const fg_job *job, int64_t first, int q, int n_rows, con
     const int K = job->n_components;
     for (int b = 0; b < FG_PANEL; b++) {
         const int row = q * FG_PANEL + b;
-        const int64_t n = first + row;
+        const int64_t n = job->order && row < n_rows ? (int64_t)job->order[first + row] : first + row;
         for (int k = 0; k < K; k++) {
             double r = 0.0;
             if (row < n_rows && weight[b] != 0.0)

@@ -1,0 +1,115 @@
+"""A mixture made ready to score rows: what is derived from its parameters, once for many calls."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ._typing import FloatArray, LabelArray, RowArray
+from .blocks import ArrayData
+from .frame import frame_of_parameters
+from .parameters import Parameters
+from .passes import score_rows
+from .structures import Structure
+from .threads import single_threaded_blas
+
+# Parameters of more bytes than this are derived from anew by each call: comparing them with those of the last
+# call, and keeping two of everything, would cost more than it saves.
+LARGEST_KEPT = 1 << 20
+
+
+class Scorer:
+    """A mixture as it was when this was made, for calls that must not take long.
+
+    Rows are not validated: they must be a C-contiguous ndarray of shape (n_samples, n_features), float64 or
+    float32, and finite. What NaN or infinity give is not defined. Made by ``GaussianMixture.scorer()``; later
+    changes of the mixture do not reach it. Calls from several threads at once are fine.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgmm import GaussianMixture
+    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0.0], [9.0]], [[[1.0]], [[1.0]]])
+    >>> scorer = mixture.scorer()
+    >>> scorer.predict(np.array([[8.0]]))
+    array([1])
+    """
+
+    __slots__ = ("_frame", "_n_threads", "_score_map", "n_components", "n_features")
+
+    def __init__(self, structure: Structure, parameters: Parameters, n_threads: int) -> None:
+        with single_threaded_blas():  # a threaded factorisation gives other bits
+            with np.errstate(over="ignore", invalid="ignore"):
+                variances = structure.variances(parameters)
+            weights, means = parameters.weights, parameters.means
+            self._frame = frame_of_parameters(weights, means, variances, structure.common_scale)
+            self._score_map = structure.score_map(parameters, self._frame, n_threads)
+        self.n_components, self.n_features = means.shape
+        self._n_threads = n_threads
+
+    def score_samples(self, X: RowArray) -> FloatArray:
+        """Logarithm of the density of each row, (n_samples,)."""
+        out = np.empty(X.shape[0])
+        self._write(X, log_density=out)
+        return out
+
+    def predict(self, X: RowArray) -> LabelArray:
+        """The most probable component of each row, (n_samples,) int64; the first of equals."""
+        out = np.empty(X.shape[0], dtype=np.int64)
+        self._write(X, labels=out, hard=True)
+        return out
+
+    def predict_proba(self, X: RowArray) -> FloatArray:
+        """Probability of each component for each row, (n_samples, n_components)."""
+        out = np.empty((X.shape[0], self.n_components))
+        self._write(X, responsibilities=out)
+        return out
+
+    def scores(self, X: RowArray) -> FloatArray:
+        """log(weight) + log N(x; mean, covariance) for each row and component, (n_samples, n_components)."""
+        out = np.empty((X.shape[0], self.n_components))
+        self._write(X, scores=out)
+        return out
+
+    def summary(self, data: ArrayData) -> FloatArray:
+        """Sums over rows (kernels/job.h: fg_head)."""
+        return score_rows(data, self._frame, self._score_map, self.n_components, self._n_threads)
+
+    def _write(self, X: RowArray, **outputs: Any) -> None:
+        score_rows(ArrayData(X), self._frame, self._score_map, self.n_components, self._n_threads, **outputs)
+
+
+class KeptScorers:
+    """The last scorer of each estimator, for as long as the arrays it was made of hold the same numbers.
+
+    Attributes are the model: users set them and edit them in place, so a scorer is found by their contents.
+    """
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[Any, tuple[Any, Scorer]] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def find(self, estimator: Any, n_threads: int) -> tuple[Any, Scorer | None]:
+        """Key of the estimator's parameters as they are now (None: not to be kept), its scorer if known."""
+        try:
+            arrays = estimator.weights_, estimator.means_, estimator.precisions_cholesky_
+            if sum(array.nbytes for array in arrays) > LARGEST_KEPT:
+                return None, None
+            key = (
+                estimator.covariance_type,
+                n_threads,
+                *((array.shape, array.dtype.str, array.tobytes()) for array in arrays),
+            )
+        except AttributeError:  # not fitted, or lists: the slow way says what is wrong, or takes them
+            return None, None
+        with self._lock:
+            kept = self._kept.get(estimator)
+        return key, kept[1] if kept is not None and kept[0] == key else None
+
+    def keep(self, estimator: Any, key: Any, scorer: Scorer) -> None:
+        if key is not None:
+            with self._lock:
+                self._kept[estimator] = key, scorer

@@ -1,0 +1,161 @@
+"""Scoring again and again: what is kept between calls, and rows that are not validated."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import pickle
+import weakref
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from fastgmm import GaussianMixture, Scorer, _fitted
+from fastgmm.scorer import LARGEST_KEPT
+
+KINDS = ["full", "tied", "diag", "spherical"]
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.normal(-2, 1, (200, 3)), rng.normal(2, 1, (200, 3))])
+
+
+@pytest.fixture(params=KINDS)
+def mixture(request, rows):
+    return GaussianMixture(2, covariance_type=request.param, random_state=0).fit(rows)
+
+
+def answers(scored, X):
+    return scored.score_samples(X), scored.predict(X), scored.predict_proba(X)
+
+
+def assert_equal(a, b):
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def fresh(mixture):
+    """A mixture that has never scored anything, with the same attributes."""
+    return pickle.loads(pickle.dumps(mixture))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_scorer_gives_what_the_mixture_does(mixture, rows, dtype):
+    scorer = mixture.scorer()
+    assert isinstance(scorer, Scorer)
+    assert (scorer.n_components, scorer.n_features) == (2, 3)
+    for X in (rows.astype(dtype), rows[:1].astype(dtype)):
+        assert_equal(answers(scorer, X), answers(fresh(mixture), X))
+
+
+@pytest.mark.parametrize("name", ["weights_", "means_", "precisions_cholesky_"])
+@pytest.mark.parametrize("in_place", [True, False])
+def test_nothing_stale_is_used(mixture, rows, name, in_place):
+    """The attributes are the model, also when they are edited between two calls."""
+    before = answers(mixture, rows)
+    value = getattr(mixture, name)
+    changed = value[::-1].copy() if name == "weights_" else value * 1.25
+    if in_place:
+        value[...] = changed
+    else:
+        setattr(mixture, name, changed)
+    after = answers(mixture, rows)
+    assert_equal(after, answers(fresh(mixture), rows))
+    assert not np.array_equal(before[0], after[0])
+
+
+def test_other_options_are_not_mixed_up(rows):
+    """The same numbers may be variances of diag or of another shape; threads do not change results."""
+    mixture = GaussianMixture(3, covariance_type="diag", random_state=0).fit(rows)
+    first = answers(mixture, rows)
+    mixture.set_params(covariance_type="full")
+    with pytest.raises(ValueError, match="precisions_cholesky_ should have the shape"):
+        mixture.predict(rows)
+    mixture.set_params(covariance_type="diag", n_jobs=2)
+    assert_equal(answers(mixture, rows), first)
+
+
+def test_a_refit_scores_anew(rows):
+    mixture = GaussianMixture(2, random_state=0).fit(rows)
+    mixture.predict(rows)
+    mixture.fit(rows * 3.0)
+    assert_equal(answers(mixture, rows), answers(fresh(mixture), rows))
+
+
+def test_later_changes_do_not_reach_a_scorer(mixture, rows):
+    scorer = mixture.scorer()
+    before = answers(scorer, rows)
+    mixture.means_ += 1.0
+    mixture.precisions_cholesky_ *= 2.0
+    assert_equal(answers(scorer, rows), before)
+
+
+def test_what_is_kept_is_kept(mixture, rows, monkeypatch):
+    """A second call derives nothing: that is what it is for."""
+    mixture.predict(rows)
+
+    def never(self):
+        raise AssertionError("derived again")
+
+    monkeypatch.setattr(_fitted.FittedMixture, "_model", never)
+    mixture.predict(rows)
+    assert mixture.scorer() is mixture.scorer()
+    mixture.means_[0, 0] += 1.0
+    with pytest.raises(AssertionError, match="derived again"):
+        mixture.predict(rows)
+
+
+def test_large_parameters_are_not_kept():
+    n_components = LARGEST_KEPT // 8 // 16 + 1
+    mixture = GaussianMixture.from_parameters(
+        np.full(n_components, 1 / n_components),
+        np.zeros((n_components, 16)),
+        np.ones((n_components, 16)),
+        "diag",
+    )
+    assert mixture.scorer() is not mixture.scorer()
+
+
+def test_lists_as_attributes(rows):
+    mixture = GaussianMixture(2, random_state=0).fit(rows)
+    expected = answers(fresh(mixture), rows)
+    mixture.means_ = mixture.means_.tolist()
+    mixture.weights_ = mixture.weights_.tolist()
+    assert_equal(answers(mixture, rows), expected)
+
+
+def test_what_is_kept_is_no_part_of_the_mixture(rows):
+    mixture = GaussianMixture(2, random_state=0).fit(rows)
+    before = set(vars(mixture))
+    mixture.predict(rows)
+    assert set(vars(mixture)) == before
+    assert "scorer" not in clone(mixture).get_params()
+    reference = weakref.ref(mixture)
+    del mixture
+    gc.collect()
+    assert reference() is None  # nor does it keep the mixture alive
+
+
+def test_not_fitted():
+    with pytest.raises(NotFittedError):
+        GaussianMixture(2).scorer()
+
+
+def test_scorers_from_many_threads(rows):
+    mixture = GaussianMixture(2, random_state=0, n_jobs=1).fit(rows)
+    expected = mixture.predict_proba(rows)
+    other = fresh(mixture)
+    other.means_ += 0.5
+
+    def work(i):
+        chosen = (mixture, other)[i % 2]
+        return chosen.predict_proba(rows)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for i, found in enumerate(pool.map(work, range(60))):
+            if i % 2 == 0:
+                np.testing.assert_array_equal(found, expected)
