@@ -82,6 +82,7 @@ if __name__ == "__main__":
             ready.clear()
             ready[name] = PROBLEMS[name]()
             ready[name]()
+        time.sleep(0.01)  # threads of the other process that spin after a parallel region go to sleep
         begin, n = time.perf_counter(), 0
         while n == 0 or time.perf_counter() - begin < 0.02:
             ready[name]()
