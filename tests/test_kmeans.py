@@ -9,7 +9,7 @@ import pytest
 
 from fastgmm.blocks import ArrayData
 from fastgmm.frame import Frame
-from fastgmm.kmeans import lloyd, plus_plus
+from fastgmm.kmeans import fill_empty, lloyd, plus_plus
 
 # Means of a few hundred rows summed in another order, on data of unit spread: each sum errs by some eps of
 # its largest partial sum, and the frame's shift and scale add one rounding each.
@@ -180,3 +180,19 @@ def test_plus_plus_of_fewer_distinct_rows_than_clusters():
     assert chosen.min() >= 0
     assert chosen.max() < 10
     assert len(np.unique(X[chosen], axis=0)) == 2, "both of the distinct rows, before any comes again"
+
+
+def test_empty_clusters_go_to_distinct_far_rows():
+    """Many copies of the farthest row do not crowd out the others."""
+    rng = np.random.default_rng(0)
+    places = [100.0, 0.0], [0.0, 60.0], [-40.0, 0.0]
+    copies = [np.tile(place, (400, 1)) for place in places]
+    rows = np.concatenate([rng.standard_normal((500, 2)), *copies])
+    centres = np.array([[0.0, 0.0], [900.0, 900.0], [1000.0, 1000.0], [1100.0, 1000.0]])
+    empty = np.array([False, True, True, True])
+    frame = Frame(np.zeros(2), np.ones(2))
+    found = fill_empty(ArrayData(rows), centres, empty, frame, 1)
+    assert sorted(map(tuple, found[1:].tolist())) == [(-40.0, 0.0), (0.0, 60.0), (100.0, 0.0)]
+    # nothing to move to
+    same = np.zeros((50, 2))
+    np.testing.assert_array_equal(fill_empty(ArrayData(same), centres, empty, frame, 1), centres)

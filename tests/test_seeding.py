@@ -340,3 +340,18 @@ def test_given_parameters_are_taken_as_they_are(covariance_type):
     np.testing.assert_array_equal(start.weights_, weights)
     np.testing.assert_array_equal(start.means_, means)
     np.testing.assert_allclose(start.covariances_, covariances, rtol=1e-15)
+
+
+@pytest.mark.parametrize("period", [2, 3, 4])
+def test_rows_that_alternate(period):
+    """Every so many-th row from one cluster, the others from seven: none is missed in a sub-sample."""
+    rng = np.random.default_rng(0)
+    n_rows = 150_000
+    centres = rng.uniform(-30, 30, (8, 2))
+    label = np.where(np.arange(n_rows) % period == 0, 0, rng.integers(1, 8, n_rows))
+    X = centres[label] + rng.standard_normal((n_rows, 2))
+    scores = []
+    for rows in (X, X[rng.permutation(n_rows)]):
+        mixture = GaussianMixture(8, random_state=0, tol=1e-4, max_iter=300).fit(rows)
+        scores.append(mixture.lower_bound_)
+    assert scores[0] == pytest.approx(scores[1], abs=0.02)

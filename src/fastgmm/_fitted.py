@@ -63,7 +63,7 @@ class FittedMixture(DensityMixin, BaseEstimator):
         key, scorer = _kept.find(self, n_threads)
         if scorer is None:
             scorer = Scorer(*self._model(), n_threads)
-            _kept.keep(self, key, scorer)
+            _kept.keep(self, key, n_threads, scorer)
         return scorer
 
     def _scorer_and_rows(self, X: Any) -> tuple[Scorer, NDArray[Any]]:

@@ -161,6 +161,8 @@ def fill_empty(
     filled = ~empty
     n_rows = FAR_ROWS * int(np.count_nonzero(empty))
     far = _farthest_rows(data, centres[filled], frame, n_rows, n_threads)
+    if far.shape[0] == 0:
+        return centres
     rows = frame.to_frame(far)
     # the farthest first, then the farthest from all that were chosen, too (Gonzalez 1985)
     closest = _squared_distances(rows, frame.to_frame(centres[filled])).min(axis=1)
@@ -181,6 +183,13 @@ def _squared_distances(rows: FloatArray, centres: FloatArray) -> FloatArray:
     return distances
 
 
+def first_of_equal(rows: FloatArray) -> tuple[IndexArray, IndexArray]:
+    """One index of each distinct row (C-contiguous, without -0) by its bytes; each row's place there."""
+    as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
+    _, first, place = np.unique(as_bytes, return_index=True, return_inverse=True)
+    return first, place
+
+
 def _farthest_rows(
     data: ArrayData, centres: FloatArray, frame: Frame, n_rows: int, n_threads: int
 ) -> FloatArray:
@@ -199,9 +208,12 @@ def _farthest_rows(
         squared = ((frame.to_frame(X) - frame.to_frame(centres)[labels]) ** 2).sum(axis=1)
         if data.sample_weight is not None:
             squared[data.sample_weight[part] <= 0] = 0.0
-        chosen = np.argsort(-squared, kind="stable")[:n_rows]
-        kept = np.concatenate([kept, X[chosen]])
-        distance = np.concatenate([distance, squared[chosen]])
-        best = np.argsort(-distance, kind="stable")[:n_rows]
+        away = squared > 0
+        kept = np.concatenate([kept, np.ascontiguousarray(X[away], dtype=np.float64) + 0.0])
+        distance = np.concatenate([distance, squared[away]])
+        if kept.shape[0] == 0:
+            continue
+        distinct = first_of_equal(kept)[0]
+        best = distinct[np.argsort(-distance[distinct], kind="stable")[:n_rows]]
         kept, distance = kept[best], distance[best]
     return kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import numpy as np
 
@@ -24,9 +24,10 @@ LARGEST_KEPT = 1 << 20
 class Scorer:
     """A mixture as it was when this was made, for calls that must not take long.
 
-    Rows are not validated: they must be a C-contiguous ndarray of shape (n_samples, n_features), float64 or
-    float32, and finite. What NaN or infinity give is not defined. Made by ``GaussianMixture.scorer()``; later
-    changes of the mixture do not reach it. Calls from several threads at once are fine.
+    Rows are not validated but for their shape: they must be an ndarray of shape (n_samples, n_features),
+    float64 or float32, and finite. What NaN or infinity give is not defined. Made by
+    ``GaussianMixture.scorer()``; later changes of the mixture do not reach it. Calls from several threads at
+    once are fine.
 
     Examples
     --------
@@ -41,6 +42,8 @@ class Scorer:
     __slots__ = ("_frame", "_n_threads", "_score_map", "n_components", "n_features")
 
     def __init__(self, structure: Structure, parameters: Parameters, n_threads: int) -> None:
+        # the mixture's arrays may be edited while this is in use
+        parameters = Parameters(*(array.copy() for array in parameters))
         with single_threaded_blas():  # a threaded factorisation gives other bits
             with np.errstate(over="ignore", invalid="ignore"):
                 variances = structure.variances(parameters)
@@ -52,25 +55,25 @@ class Scorer:
 
     def score_samples(self, X: RowArray) -> FloatArray:
         """Logarithm of the density of each row, (n_samples,)."""
-        out = np.empty(X.shape[0])
+        out = np.empty(len(X))
         self._write(X, log_density=out)
         return out
 
     def predict(self, X: RowArray) -> LabelArray:
         """The most probable component of each row, (n_samples,) int64; the first of equals."""
-        out = np.empty(X.shape[0], dtype=np.int64)
+        out = np.empty(len(X), dtype=np.int64)
         self._write(X, labels=out, hard=True)
         return out
 
     def predict_proba(self, X: RowArray) -> FloatArray:
         """Probability of each component for each row, (n_samples, n_components)."""
-        out = np.empty((X.shape[0], self.n_components))
+        out = np.empty((len(X), self.n_components))
         self._write(X, responsibilities=out)
         return out
 
     def scores(self, X: RowArray) -> FloatArray:
         """log(weight) + log N(x; mean, covariance) for each row and component, (n_samples, n_components)."""
-        out = np.empty((X.shape[0], self.n_components))
+        out = np.empty((len(X), self.n_components))
         self._write(X, scores=out)
         return out
 
@@ -79,6 +82,8 @@ class Scorer:
         return score_rows(data, self._frame, self._score_map, self.n_components, self._n_threads)
 
     def _write(self, X: RowArray, **outputs: Any) -> None:
+        if X.ndim != 2 or X.shape[1] != self.n_features:
+            raise ValueError(f"X has the shape {X.shape}; expected (n_samples, {self.n_features}).")
         score_rows(ArrayData(X), self._frame, self._score_map, self.n_components, self._n_threads, **outputs)
 
 
@@ -86,30 +91,43 @@ class KeptScorers:
     """The last scorer of each estimator, for as long as the arrays it was made of hold the same numbers.
 
     Attributes are the model: users set them and edit them in place, so a scorer is found by their contents.
+    Estimators are told apart by identity: a subclass may define equality and no hash.
     """
 
     def __init__(self) -> None:
-        self._kept: WeakKeyDictionary[Any, tuple[Any, Scorer]] = WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._kept: dict[int, tuple[ref[Any], Any, Scorer]] = {}
+        self._lock = threading.RLock()  # a finaliser may run while it is held
 
     def find(self, estimator: Any, n_threads: int) -> tuple[Any, Scorer | None]:
         """Key of the estimator's parameters as they are now (None: not to be kept), its scorer if known."""
         try:
             arrays = estimator.weights_, estimator.means_, estimator.precisions_cholesky_
-            if sum(array.nbytes for array in arrays) > LARGEST_KEPT:
-                return None, None
-            key = (
-                estimator.covariance_type,
-                n_threads,
-                *((array.shape, array.dtype.str, array.tobytes()) for array in arrays),
-            )
-        except AttributeError:  # not fitted, or lists: the slow way says what is wrong, or takes them
+        except AttributeError:  # not fitted: the slow way says what is wrong
             return None, None
+        # bytes of objects are addresses; subclasses may have bytes of their own, as masked arrays do
+        if not all(type(array) is np.ndarray and array.dtype.kind in "fiu" for array in arrays):
+            return None, None
+        if sum(array.nbytes for array in arrays) > LARGEST_KEPT:
+            return None, None
+        key = (
+            estimator.covariance_type,
+            n_threads,
+            *((array.shape, array.dtype.str, array.tobytes()) for array in arrays),
+        )
         with self._lock:
-            kept = self._kept.get(estimator)
-        return key, kept[1] if kept is not None and kept[0] == key else None
+            kept = self._kept.get(id(estimator))
+        known = kept is not None and kept[0]() is estimator and kept[1] == key
+        return key, kept[2] if kept is not None and known else None
 
-    def keep(self, estimator: Any, key: Any, scorer: Scorer) -> None:
-        if key is not None:
+    def keep(self, estimator: Any, key: Any, n_threads: int, scorer: Scorer) -> None:
+        """Remember a scorer made after `key` was taken, unless the parameters changed in between."""
+        if key is None or self.find(estimator, n_threads)[0] != key:
+            return
+        number = id(estimator)
+
+        def forget(_: Any) -> None:
             with self._lock:
-                self._kept[estimator] = key, scorer
+                self._kept.pop(number, None)
+
+        with self._lock:
+            self._kept[number] = ref(estimator, forget), key, scorer

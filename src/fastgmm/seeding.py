@@ -16,7 +16,15 @@ from ._typing import BoolArray, FloatArray, IndexArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, SPHERICAL, Pass
-from .kmeans import SAMPLE_STEPS, fill_empty, lloyd, nearest_centre_map, plus_plus, sorted_by_nearest
+from .kmeans import (
+    SAMPLE_STEPS,
+    fill_empty,
+    first_of_equal,
+    lloyd,
+    nearest_centre_map,
+    plus_plus,
+    sorted_by_nearest,
+)
 from .parameters import Parameters
 from .passes import accumulate, score_rows
 from .score_map import EPSILON, ScoreMap
@@ -26,8 +34,9 @@ from .structures import Structure
 # Rows of the sub-sample that k-means seeds from: so many per component, within these limits.
 ROWS_PER_COMPONENT = 128
 FEWEST_ROWS, MOST_ROWS = 2048, 16384
-# Of more rows than twice this many, only every so many-th is looked at when a sub-sample is drawn.
-ROWS_LOOKED_AT = 1 << 16
+# Of many more rows than this, only so many or up to twice that are looked at when a sub-sample is drawn:
+# where that leaves out all but one in FEWEST_LEFT_OUT or more.
+ROWS_LOOKED_AT, FEWEST_LEFT_OUT = 1 << 15, 4
 # Times that clusters are looked for: in raw units, in units of each feature's spread, and again.
 N_TRIALS = 3
 # Log-likelihoods that differ by less than this share are equal.
@@ -338,45 +347,53 @@ def _sub_samples(
         weight = np.ones(data.n_rows) if data.sample_weight is None else data.sample_weight
         positive = weight > 0
         rows = np.ascontiguousarray(data.X[positive], dtype=np.float64) + 0.0  # no -0
-        as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
-        _, first, place = np.unique(as_bytes, return_index=True, return_inverse=True)
+        first, place = first_of_equal(rows)
         copies = np.bincount(place, weights=weight[positive], minlength=first.size)
         everything = ArrayData(rows[first], copies.astype(np.float64))
         return everything, everything
-    data = _thinned(data, wanted)
-    # Half of the draws in proportion to weight, half to weight times squared distance from the mean (the
-    # lightweight coresets of Bachem, Lucic and Krause 2018): small clusters far out would else be missed.
-    far = _squared_distances_from_mean(data, frame, n_threads)
-    near: FloatArray | None = None
-    if data.sample_weight is not None:
-        far *= data.sample_weight
-        near = np.cumsum(data.sample_weight)
-    np.cumsum(far, out=far)
+    thinned = data.n_rows // max(ROWS_LOOKED_AT, 4 * wanted) >= FEWEST_LEFT_OUT
+    far: FloatArray | None = None
     samples = []
     for _ in range(2):
-        if near is None:
-            drawn = random_state.randint(0, data.n_rows, size=wanted - wanted // 2)
-        else:
-            drawn = _draw(near, wanted - wanted // 2, random_state)
-        if far[-1] > 0:
-            drawn = np.concatenate([drawn, _draw(far, wanted // 2, random_state)])
-        index, count = np.unique(drawn, return_counts=True)
-        share = np.full(index.shape, 1.0 / data.n_rows)
-        if data.sample_weight is not None:
-            share = data.sample_weight[index] / data.total_weight
-        density = share if not far[-1] > 0 else 0.5 * (share + _shares(far, index))
-        rows = np.ascontiguousarray(data.X[index], dtype=np.float64)
-        samples.append(ArrayData(rows, data.total_weight / wanted * count * share / density))
+        if thinned or far is None:
+            part = _thinned(data, wanted, random_state) if thinned else data
+            # Half of the draws in proportion to weight, half to weight times squared distance from the mean
+            # (the lightweight coresets of Bachem, Lucic and Krause 2018): small clusters far out would else
+            # be missed.
+            far = _squared_distances_from_mean(part, frame, n_threads)
+            if part.sample_weight is not None:
+                far *= part.sample_weight
+            np.cumsum(far, out=far)
+        samples.append(_sub_sample(part, far, wanted, random_state))
     return samples[0], samples[1]
 
 
-def _thinned(data: ArrayData, wanted: int) -> ArrayData:
-    """Evenly spaced rows where there are many: a view. All of them if too few would have any weight."""
+def _sub_sample(
+    data: ArrayData, far: FloatArray, wanted: int, random_state: np.random.RandomState
+) -> ArrayData:
+    """Rows drawn with replacement, with the weights they stand for; far: cumulative sum of w |z|^2."""
+    if data.sample_weight is None:
+        drawn = random_state.randint(0, data.n_rows, size=wanted - wanted // 2)
+    else:
+        drawn = _draw(np.cumsum(data.sample_weight), wanted - wanted // 2, random_state)
+    if far[-1] > 0:
+        drawn = np.concatenate([drawn, _draw(far, wanted // 2, random_state)])
+    index, count = np.unique(drawn, return_counts=True)
+    share = np.full(index.shape, 1.0 / data.n_rows)
+    if data.sample_weight is not None:
+        share = data.sample_weight[index] / data.total_weight
+    density = share if not far[-1] > 0 else 0.5 * (share + _shares(far, index))
+    rows = np.ascontiguousarray(data.X[index], dtype=np.float64)
+    return ArrayData(rows, data.total_weight / wanted * count * share / density)
+
+
+def _thinned(data: ArrayData, wanted: int, random_state: np.random.RandomState) -> ArrayData:
+    """One row of each so many, at random places: rows may alternate. All, if too few would have weight."""
     step = data.n_rows // max(ROWS_LOOKED_AT, 4 * wanted)
-    if step < 2:
-        return data
+    index = np.arange(0, data.n_rows - step + 1, step)
+    index += random_state.randint(0, step, size=index.size)
     weight = data.sample_weight
-    thinned = ArrayData(data.X[::step], None if weight is None else weight[::step])
+    thinned = ArrayData(data.X[index], None if weight is None else weight[index])
     return thinned if thinned.n_positive >= 2 * wanted else data
 
 

@@ -159,3 +159,64 @@ def test_scorers_from_many_threads(rows):
         for i, found in enumerate(pool.map(work, range(60))):
             if i % 2 == 0:
                 np.testing.assert_array_equal(found, expected)
+
+
+def test_rows_of_another_shape(mixture, rows):
+    scorer = mixture.scorer()
+    for X in (rows[:, :2], np.zeros((5, 300)), rows[0]):
+        for method in (scorer.predict, scorer.predict_proba, scorer.score_samples):
+            with pytest.raises(ValueError, match=r"expected \(n_samples, 3\)"):
+                method(X)
+
+
+def test_later_changes_do_not_reach_a_scorer_of_projected_scores():
+    """Components so narrow that their scores are computed from the means themselves."""
+    means = np.array([[0.0, 1.0], [1.0, 0.0]])
+    mixture = GaussianMixture.from_parameters([0.5, 0.5], means, np.full((2, 2), 1e-14), "diag")
+    scorer, X = mixture.scorer(), means + 1e-7
+    before = answers(scorer, X)
+    mixture.means_ += 1e-7
+    assert_equal(answers(scorer, X), before)
+    assert not np.array_equal(mixture.score_samples(X), before[0])
+
+
+def test_attributes_that_hold_objects(rows):
+    """Their bytes are addresses, which are used again."""
+    mixture = GaussianMixture(2, random_state=0).fit(rows)
+    mixture.means_ = mixture.means_.astype(object)
+    for shift in range(1, 30):
+        mixture.means_[0, 0] = 0.1 * shift
+        assert_equal(answers(mixture, rows[:5]), answers(fresh(mixture), rows[:5]))
+
+
+def test_subclasses_without_a_hash(rows):
+    class Equal(GaussianMixture):
+        def __eq__(self, other):
+            return isinstance(other, Equal)
+
+        __hash__ = None
+
+    one, other = Equal(2, random_state=0).fit(rows), Equal(2, random_state=0).fit(rows + 5.0)
+    for estimator, X in ((one, rows), (other, rows + 5.0), (one, rows)):
+        assert_equal(answers(estimator, X), answers(mixture_of(estimator), X))
+
+
+def mixture_of(estimator):
+    return GaussianMixture.from_parameters(estimator.weights_, estimator.means_, estimator.covariances_)
+
+
+def test_changed_while_the_scorer_is_made(rows, monkeypatch):
+    """What is kept under the numbers of before must be made of them."""
+    mixture = GaussianMixture(2, random_state=0).fit(rows)
+    before = mixture.means_.copy()
+    model = _fitted.FittedMixture._model
+
+    def edited(self):
+        self.means_ = before + 1.0
+        return model(self)
+
+    monkeypatch.setattr(_fitted.FittedMixture, "_model", edited)
+    mixture.predict(rows)
+    monkeypatch.undo()
+    mixture.means_ = before
+    assert_equal(answers(mixture, rows), answers(fresh(mixture), rows))

@@ -177,7 +177,7 @@ cdef double norm_of_ratio(
 ) noexcept nogil:
     """An upper bound of |old' inverse(new)'|_2; NaN or infinite where there is none."""
     cdef int64_t n = D, i
-    cdef double one = 1.0, mean = 0.0, total = 0.0
+    cdef double one = 1.0, mean = 0.0, total = 0.0, largest = 0.0
     for i in range(D * D):
         a[i] = old[i]
     dtrsm(b"R", b"L", b"N", b"N", &n, &n, &one, <double *>new, &n, a, &n)
@@ -188,11 +188,16 @@ cdef double norm_of_ratio(
         mean += b[i * D + i] / D
     for i in range(D):
         b[i * D + i] -= mean
+    for i in range(D * D):
+        largest = max(largest, fabs(b[i]))
+    if largest > 0.0:  # or powers of small ones would vanish
+        for i in range(D * D):
+            b[i] /= largest
     square(b, a, D)
     square(a, b, D)
     for i in range(D * D):
         total += b[i] * b[i]
-    return sqrt(mean + sqrt(sqrt(sqrt(total))))
+    return sqrt(mean + largest * sqrt(sqrt(sqrt(total))))
 
 
 def ratio_norms(

@@ -127,6 +127,15 @@ cdef inline const double *pointer2(const double[:, ::1] a) noexcept:
     return &a[0, 0] if a is not None and a.shape[0] and a.shape[1] else NULL
 
 
+def n_terms_of(int terms, int n_features):
+    """Terms of phi besides the 1 (job.h)."""
+    if terms == FG_FULL:
+        return n_features + n_features * (n_features + 1) // 2
+    if terms == FG_DIAGONAL:
+        return 2 * n_features
+    return n_features + 1 if terms == FG_SPHERICAL else n_features if terms == FG_LINEAR else 0
+
+
 @cython.final
 cdef class Pass:
     """One pass over the rows of an array: what to compute, then `run`.
@@ -196,6 +205,10 @@ cdef class Pass:
     def score(self, score_map, bint hard=False):
         """Take responsibilities from scores (hard: all to the best)."""
         m = score_map
+        K, D = self.job.n_components, self.job.n_features
+        for array, columns in ((m.coef, n_terms_of(m.terms, D)), (m.centre, D)):
+            if array is not None and array.shape != (K, columns):
+                raise ValueError(f"a score map of shape {array.shape} for {K} components of {D} features")
         root = m.root.reshape(-1) if m.root is not None else None
         self.keep.extend((m, root))
         self.job.source = FG_SCORES
