@@ -302,7 +302,7 @@ def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
     assert best is not None
     centres, frame = best
     if others is not sample:
-        n_steps = data.n_features // FEATURES_PER_STEP - 1
+        n_steps = data.n_features // FEATURES_PER_STEP - 2
         n_steps = min(max(n_steps, FEWEST_STEPS), MOST_STEPS)
         centres = lloyd(data, centres, frame, n_steps, n_threads)
     return start.from_centres(centres, frame.scale, move_empty=True)
@@ -351,21 +351,16 @@ def _sub_samples(
         copies = np.bincount(place, weights=weight[positive], minlength=first.size)
         everything = ArrayData(rows[first], copies.astype(np.float64))
         return everything, everything
-    thinned = data.n_rows // max(ROWS_LOOKED_AT, 4 * wanted) >= FEWEST_LEFT_OUT
-    far: FloatArray | None = None
-    samples = []
-    for _ in range(2):
-        if thinned or far is None:
-            part = _thinned(data, wanted, random_state) if thinned else data
-            # Half of the draws in proportion to weight, half to weight times squared distance from the mean
-            # (the lightweight coresets of Bachem, Lucic and Krause 2018): small clusters far out would else
-            # be missed.
-            far = _squared_distances_from_mean(part, frame, n_threads)
-            if part.sample_weight is not None:
-                far *= part.sample_weight
-            np.cumsum(far, out=far)
-        samples.append(_sub_sample(part, far, wanted, random_state))
-    return samples[0], samples[1]
+    if data.n_rows // max(ROWS_LOOKED_AT, 4 * wanted) >= FEWEST_LEFT_OUT:
+        data = _thinned(data, wanted, random_state)
+    # Half of the draws in proportion to weight, half to weight times squared distance from the mean (the
+    # lightweight coresets of Bachem, Lucic and Krause 2018): small clusters far out would else be missed.
+    far = _squared_distances_from_mean(data, frame, n_threads)
+    if data.sample_weight is not None:
+        far *= data.sample_weight
+    np.cumsum(far, out=far)
+    sample = _sub_sample(data, far, wanted, random_state)
+    return sample, _sub_sample(data, far, wanted, random_state)
 
 
 def _sub_sample(
