@@ -6,6 +6,7 @@ import contextlib
 
 import numpy as np
 
+from fastgmm import Scorer
 from fastgmm.blocks import ArrayData
 from fastgmm.em import EMOptions, run
 from fastgmm.kernels import _pass
@@ -43,6 +44,21 @@ def bounds_beside(bounds, peer, skip: int = 0):
     """Bounds and scikit-learn's, without the first `skip`; the last alone where it keeps no others (1.6)."""
     theirs = getattr(peer, "lower_bounds_", None)
     return (bounds[-1:], [peer.lower_bound_]) if theirs is None else (bounds[skip:], theirs[skip:])
+
+
+def log_density(X, structure, parameters, n_threads):
+    """log p(x_n), (N,)."""
+    return Scorer(structure, parameters, n_threads).score_samples(X)
+
+
+def responsibilities(X, structure, parameters, n_threads):
+    """p(component k | x_n), (N, K)."""
+    return Scorer(structure, parameters, n_threads).predict_proba(X)
+
+
+def labels(X, structure, parameters, n_threads):
+    """The most likely component of each row, (N,)."""
+    return Scorer(structure, parameters, n_threads).predict(X)
 
 
 @contextlib.contextmanager

@@ -491,3 +491,19 @@ def test_passes_refuse_bounds_of_other_blocks():
 def test_choices():
     with pytest.raises(ValueError, match="choice must be"):
         pruning.set_pruning_choice("sometimes")
+
+
+def test_a_mean_covariance_without_a_factor(monkeypatch):
+    """It only orders the rows: its variances serve as well, and the fit goes on."""
+    X, start = datasets.problem(5, 3000, 3, 8, "full", spread=9.0)
+    structure = type(STRUCTURES["full"])
+    pooled = structure.pooled_covariance
+    monkeypatch.setattr(
+        structure, "pooled_covariance", lambda self, p: np.ones((3, 3)) * pooled(self, p)[0, 0]
+    )
+    with forced_pruning("always"):
+        found = run_em(X, "full", start, 5)
+    with forced_pruning("never"):
+        dense = run_em(X, "full", start, 5)
+    np.testing.assert_allclose(found.lower_bounds, dense.lower_bounds, rtol=1e-11)
+    assert found.history["pairs"][-1] < found.history["pairs"][0]

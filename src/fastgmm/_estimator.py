@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from . import em, rows
+from . import em
 from ._attributes import attribute_parameters
 from ._fitted import IN_BLOCKS, FittedMixture
 from ._progress import Progress
@@ -180,9 +180,8 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             Number of the most probable component of each row.
         """
         X = self._fit(X, sample_weight)
-        structure, parameters = self._model()
         with explained_memory_error(array_request((len(X),), "fit_predict"), IN_BLOCKS):
-            return rows.labels(X, structure, parameters, effective_n_threads(self.n_jobs))
+            return self.scorer().predict(X)
 
     def _fit(self, X: Any, sample_weight: Any) -> NDArray[Any]:
         """Fit, and return the validated rows. Attributes change at the very end, all at once."""
@@ -250,9 +249,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
                 limited = replace(options, max_iter=max_iter)
                 return em.go_on(data, structure, result, limited, frame=frame, on_iteration=report)
 
-        if (
-            options.max_iter == 0
-        ):  # there is no bound to compare: the last start is kept, as scikit-learn does
+        if options.max_iter == 0:  # no bound to compare: the last start is kept, as scikit-learn does
             return [begin(run, 0) for run in range(n_runs)][-1]
         return race(n_runs, options.max_iter, begin, go_on)
 

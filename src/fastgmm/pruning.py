@@ -225,7 +225,10 @@ class Pruning:
         weights, means, _, _ = parameters
         tied = STRUCTURES["tied"]
         pooled = self.structure.pooled_covariance(parameters)
-        shared = tied.from_covariances(weights, means, pooled)
+        try:
+            shared = tied.from_covariances(weights, means, pooled)
+        except ValueError:  # singular to working precision, though no component is: its variances will do
+            shared = tied.from_covariances(weights, means, np.diag(np.diagonal(pooled)))
         m = tied.score_map(shared, self.frame, self.n_threads)
         m.bound = m.bound_offset = m.common_root = None
         return m

@@ -1,7 +1,4 @@
-"""What is asked of rows under given parameters: densities, responsibilities, labels.
-
-Frames come from the parameters, so mixtures that were loaded or made by hand need no data.
-"""
+"""What is asked of rows besides what a scorer gives: densities by component, weighted sums."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._typing import FloatArray, LabelArray, RowArray
+from ._typing import FloatArray, RowArray
 from .blocks import ArrayData
 from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX
 from .parameters import Parameters
@@ -23,21 +20,6 @@ class RowSummary(NamedTuple):
     log_likelihood: float
     log_max_responsibility: float
     total_weight: float
-
-
-def log_density(X: RowArray, structure: Structure, parameters: Parameters, n_threads: int) -> FloatArray:
-    """log p(x_n), (N,)."""
-    return Scorer(structure, parameters, n_threads).score_samples(X)
-
-
-def responsibilities(X: RowArray, structure: Structure, parameters: Parameters, n_threads: int) -> FloatArray:
-    """p(component k | x_n), (N, K)."""
-    return Scorer(structure, parameters, n_threads).predict_proba(X)
-
-
-def labels(X: RowArray, structure: Structure, parameters: Parameters, n_threads: int) -> LabelArray:
-    """The most likely component of each row, (N,) int64; the first of equals."""
-    return Scorer(structure, parameters, n_threads).predict(X)
 
 
 def log_prob_components(

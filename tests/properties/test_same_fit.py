@@ -9,12 +9,11 @@ import pytest
 import tolerances
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from running import forced_isa, forced_kernel, parameters_of, run_em
+from running import forced_isa, forced_kernel, log_density, parameters_of, responsibilities, run_em
 from shapes import cases
 
 from fastgmm import GaussianMixture
 from fastgmm.kernels import _pass
-from fastgmm.rows import log_density, responsibilities
 from fastgmm.structures import STRUCTURES
 
 N_ITER = 4

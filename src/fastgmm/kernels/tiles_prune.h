@@ -80,12 +80,11 @@ static double least_of_block(const fg_job *job, const fg_scratch *s, int n, int 
 static int score_some(const fg_job *job, const fg_scratch *s, int n_panels, double bound, int whole_block,
                       int from, int to, int *have_features)
 {
-    const int D = job->n_features, P = job->n_terms, n_rows_phi = P > D ? P : D, n = to - from;
+    const int n = to - from;
     const int *components = s->active + from;
     const int n_projected = whole_block ? n : choose(job, s, bound, components, n);
     if (n_projected < n && !*have_features) {
-        for (int q = 0; q < n_panels; q++)
-            build_features(job, s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL);
+        build_block_features(job, s, n_panels);
         *have_features = 1;
     }
     for (int q = 0; n && q < n_panels; q++)
@@ -106,9 +105,7 @@ static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, 
             memset(common, 0, (size_t)n_panels * FG_PANEL * sizeof(double));
     }
     if (job->accumulate_terms) {
-        const int D = job->n_features, P = job->n_terms, n_rows_phi = P > D ? P : D;
-        for (int q = 0; q < n_panels; q++)
-            build_features(job, s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL);
+        build_block_features(job, s, n_panels);
         have_features = 1;
     }
     for (int k = 0; k < K; k++) {
