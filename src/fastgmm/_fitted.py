@@ -52,7 +52,7 @@ class FittedMixture(DensityMixin, BaseEstimator):
         -------
         scorer : Scorer
             With methods `score_samples`, `predict` and `predict_proba` that give what this mixture's do now,
-            for C-contiguous float64 or float32 arrays of finite numbers. Later changes do not reach it.
+            for float64 or float32 arrays of finite numbers. Later changes do not reach it.
 
         Raises
         ------

@@ -24,8 +24,8 @@ LARGEST_KEPT = 1 << 20
 class Scorer:
     """A mixture as it was when this was made, for calls that must not take long.
 
-    Rows are not validated but for their shape: they must be an ndarray of shape (n_samples, n_features),
-    float64 or float32, and finite. What NaN or infinity give is not defined. Made by
+    Rows are not validated but for their type and shape: they must be an ndarray of float64 or float32 of shape
+    (n_samples, n_features), and finite. What NaN or infinity give is not defined. Made by
     ``GaussianMixture.scorer()``; later changes of the mixture do not reach it. Calls from several threads at
     once are fine.
 
@@ -82,6 +82,11 @@ class Scorer:
         return score_rows(data, self._frame, self._score_map, self.n_components, self._n_threads)
 
     def _write(self, X: RowArray, **outputs: Any) -> None:
+        if not (isinstance(X, np.ndarray) and X.dtype.char in "df"):
+            kind = X.dtype if isinstance(X, np.ndarray) else type(X).__name__
+            raise TypeError(
+                f"X must be an ndarray of float64 or float32, got {kind}; use np.asarray(X, float)."
+            )
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise ValueError(f"X has the shape {X.shape}; expected (n_samples, {self.n_features}).")
         score_rows(ArrayData(X), self._frame, self._score_map, self.n_components, self._n_threads, **outputs)

@@ -169,6 +169,13 @@ def test_rows_of_another_shape(mixture, rows):
                 method(X)
 
 
+def test_rows_of_another_type(mixture):
+    scorer = mixture.scorer()
+    for X in ([[0.0, 0.0, 0.0]], np.zeros((2, 3), dtype=int), np.zeros((2, 3), dtype=object)):
+        with pytest.raises(TypeError, match=r"ndarray of float64 or float32.*np\.asarray"):
+            scorer.predict(X)
+
+
 def test_later_changes_do_not_reach_a_scorer_of_projected_scores():
     """Components so narrow that their scores are computed from the means themselves."""
     means = np.array([[0.0, 1.0], [1.0, 0.0]])
