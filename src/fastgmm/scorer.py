@@ -24,8 +24,8 @@ LARGEST_KEPT = 1 << 20
 class Scorer:
     """A mixture as it was when this was made, for calls that must not take long.
 
-    Rows are not validated but for their type and shape: they must be an ndarray of float64 or float32 of shape
-    (n_samples, n_features), and finite. What NaN or infinity give is not defined. Made by
+    Rows are not validated but for type and shape: they must be an ndarray of shape (n_samples, n_features),
+    float64 or float32, and finite. What NaN or infinity give is not defined. Made by
     ``GaussianMixture.scorer()``; later changes of the mixture do not reach it. Calls from several threads at
     once are fine.
 
