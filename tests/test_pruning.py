@@ -135,7 +135,7 @@ def clusters(kind, seed=0, n_rows=3000, n_features=3, n_components=12, spread=12
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("n_features", [1, 2, 7, 17])
+@pytest.mark.parametrize("n_features", [1, 2, 7, 17, 33])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_statistics_of_one_pass(kind, n_features, weighted, isa):
     spread = 60.0 if n_features == 1 else 12.0
@@ -156,7 +156,10 @@ def test_statistics_of_one_pass(kind, n_features, weighted, isa):
         assert difference <= tolerances.PRUNED, f"step {step}, share {shares[-1]:.2f}"
         assert found.total_weight == pytest.approx(expected.total_weight, rel=1e-13)
         assert found.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-13)
-    assert shares[0] == 1.0
+    if kind == "full" and n_features == 33:
+        assert shares[0] < 0.5, "some coordinates tell that much without any bound"
+    else:
+        assert shares[0] == 1.0
     assert min(shares) < 0.7, "the case is to be prunable"
 
 
@@ -320,10 +323,54 @@ def test_blocks_are_skipped_where_the_formula_says(isa):
             assert exact <= 0
         skipped.append((exact, counts[1]))
         # what is kept is the distance, rounded down
-        assert distance * (1 - 1e-5) <= kept[0, 1] <= distance
+        assert distance * (1 - 1e-5) <= abs(kept[0, 1]) <= distance
+        # with a minus where the component was not scored
+        assert np.signbit(kept[0, 1]) == (counts[1] == 1)
     # the logarithm is bounded by a power of two: less than log 2 too large
     assert all(count == 1 for exact, count in skipped if exact < -np.log(2) - 1e-3)
     assert any(count == 2 for exact, count in skipped)
+
+
+def test_some_coordinates_tell_where_the_formula_says(isa):
+    """Two components, one ever farther away along a last coordinate, or the first, which is not looked at."""
+    D, n_rows, K = 32, 96, 2
+    rng = np.random.default_rng(0)
+    structure, frame = STRUCTURES["full"], Frame(np.zeros(D), np.ones(D))
+    weights = np.array([0.9, 0.1])
+    for feature in (D - 1, D - 3, 0):
+        outcomes = []
+        for distance in np.arange(2.0, 14.0, 0.05):
+            X = np.zeros((n_rows, D))
+            X[:, :4] = 0.1 * rng.standard_normal((n_rows, 4))
+            X[70, feature] = 0.5  # the nearest of all
+            means = np.zeros((K, D))
+            means[1, feature] = distance
+            parameters = parameters_of("full", (weights, means, np.stack([np.eye(D)] * K)))
+            score_map = structure.score_map(parameters, frame, 1)
+            kept = np.array(
+                [[0.0, -0.0]], dtype=np.float32
+            )  # the first is near, of the other nothing is known
+            margin = 33.0 - np.log(weights)
+            sweep = _pass.Pass(X, None, frame, K)
+            sweep.in_order(np.arange(n_rows, dtype=np.uint32))
+            sweep.prune(kept, np.array([-np.inf]), np.zeros(K), np.ones(K), margin, 96)
+            sweep.score(score_map)
+            sweep.accumulate(
+                _pass.FULL, score_map.coef.shape[1], True, None, None, _pass.MATRIX, False, False
+            )
+            n_scored = sweep.run(1)["head"][_pass.PAIRS]
+            square = ((X - means[1]) ** 2).sum(axis=1)
+            own = score_map.constant[0] - (X**2).sum(axis=1) / 2
+            exact = (margin[1] + score_map.constant[1] - square / 2 + np.log1p(square) - own).max()
+            if n_scored == 1:
+                assert exact <= 0
+                assert np.sqrt(square.min()) * (1 - 0.05) <= -kept[0, 1] <= np.sqrt(square.min())
+            outcomes.append((exact, n_scored))
+        if feature == 0:
+            assert all(n == 2 for _, n in outcomes)
+        else:  # the tangent of the logarithm is near it here
+            assert all(n == 1 for exact, n in outcomes if exact < -1.0)
+            assert any(n == 2 for exact, n in outcomes)
 
 
 def test_a_row_that_nothing_reaches(isa):

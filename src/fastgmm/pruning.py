@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ._typing import FloatArray
 from .blocks import ArrayData
 from .frame import Frame
-from .kernels._order import inherited_bounds, sorted_positions
+from .kernels._order import inherited_bounds, mark_near, sorted_positions
 from .kernels._pass import BLOCK_STEP, MATRIX, Pass, plan
 from .parameters import Parameters
 from .score_map import ScoreMap
@@ -196,7 +196,8 @@ class Pruning:
         sweep.run(self.n_threads)
         positions = self._sorted(keys)
         self.order = positions if rows is None else rows[positions]
-        self.distance = np.zeros((self.n_blocks, self.n_components), dtype=np.float32)
+        self.distance = np.full((self.n_blocks, self.n_components), -0.0, dtype=np.float32)
+        mark_near(self.distance, keys.components, positions, self.block_rows, self.n_threads)
         self.least = np.full(self.n_blocks, -np.inf)
         self.parameters = None
 
@@ -205,7 +206,7 @@ class Pruning:
         assert self.order is not None
         assert self.distance is not None
         assert self.least is not None
-        positions = self._sorted(self.keys)
+        positions, components = self._sorted(self.keys), self.keys.components
         self.keys = None
         self.sorted_again = True
         self.next_sort *= NEXT_SORT
@@ -213,6 +214,7 @@ class Pruning:
         self.distance, self.least = inherited_bounds(
             self.distance, self.least, positions, self.block_rows, self.n_threads
         )
+        mark_near(self.distance, components, positions, self.block_rows, self.n_threads)
 
     def _new_keys(self) -> Keys:
         n = self.data.n_positive

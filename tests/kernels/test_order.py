@@ -7,7 +7,7 @@ import pytest
 
 from fastgmm.blocks import ArrayData
 from fastgmm.frame import Frame
-from fastgmm.kernels._order import inherited_bounds, sorted_positions
+from fastgmm.kernels._order import inherited_bounds, mark_near, sorted_positions
 from fastgmm.passes import accumulate
 from fastgmm.structures import STRUCTURES
 
@@ -30,15 +30,32 @@ def test_inherited_bounds_are_those_of_all_blocks_that_rows_come_from(n_threads)
     rng = np.random.default_rng(3)
     n_rows, block_rows, K = 1001, 96, 5
     n_blocks = -(-n_rows // block_rows)
-    distance = rng.random((n_blocks, K)).astype(np.float32)
+    distance = rng.random((n_blocks, K)).astype(np.float32) * rng.choice([-1, 1], (n_blocks, K)).astype("f4")
     least = rng.standard_normal(n_blocks)
     positions = rng.permutation(n_rows).astype(np.uint32)
     positions[300:500] = np.sort(positions[300:500])  # runs from one block, too
     found, found_least = inherited_bounds(distance, least, positions, block_rows, n_threads)
     for b in range(n_blocks):
         blocks = np.unique(positions[b * block_rows : (b + 1) * block_rows] // block_rows)
-        np.testing.assert_array_equal(found[b], distance[blocks].min(axis=0))
+        np.testing.assert_array_equal(found[b], -np.abs(distance[blocks]).min(axis=0))
         assert found_least[b] == least[blocks].min()
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_what_is_near_is_marked(n_threads):
+    rng = np.random.default_rng(4)
+    n_rows, block_rows, K = 1001, 96, 7
+    keys = rng.integers(0, 30, n_rows).astype(np.int32)  # K * best + second best
+    positions = np.argsort(keys, kind="stable").astype(np.uint32)
+    before = -rng.random((-(-n_rows // block_rows), K)).astype(np.float32)
+    before[0] = -0.0
+    found = before.copy()
+    mark_near(found, keys, positions, block_rows, n_threads)
+    np.testing.assert_array_equal(np.abs(found), np.abs(before))
+    for b in range(found.shape[0]):
+        of_block = keys[positions[b * block_rows : (b + 1) * block_rows]]
+        near = np.isin(np.arange(K), [*(of_block // K), *(of_block % K)])
+        np.testing.assert_array_equal(np.signbit(found[b]), ~near)
 
 
 @pytest.mark.parametrize("source", ["labels", "responsibilities"])

@@ -77,6 +77,7 @@ cdef extern from "job.h" nogil:
         double *weighted
         double *row
         double *reach
+        double *best
         double *highest
         unsigned char *project
         int *identity

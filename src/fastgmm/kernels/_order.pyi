@@ -13,3 +13,10 @@ def inherited_bounds(
     block_rows: int,
     n_threads: int,
 ) -> tuple[NDArray[np.float32], FloatArray]: ...
+def mark_near(
+    distance: NDArray[np.float32],
+    keys: NDArray[np.int32],
+    positions: NDArray[np.uint32],
+    block_rows: int,
+    n_threads: int,
+) -> None: ...

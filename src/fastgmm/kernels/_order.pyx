@@ -4,6 +4,7 @@
 import numpy as np
 
 from cython.parallel cimport prange, threadid
+from libc.math cimport fabsf
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.string cimport memcpy, memset
 
@@ -112,7 +113,7 @@ cdef void inherit_block(
             continue
         last = block
         for k in range(distance.shape[1]):
-            new_distance[k] = min(new_distance[k], distance[block, k])
+            new_distance[k] = max(new_distance[k], -fabsf(distance[block, k]))
         new_least[0] = min(new_least[0], least[block])
 
 
@@ -120,9 +121,9 @@ def inherited_bounds(
     const float[:, ::1] distance, const double[::1] least, const uint32_t[::1] positions, int block_rows,
     int n_threads,
 ):
-    """Bounds for blocks of rows that stood at `positions` before: the least of those blocks' bounds."""
+    """Bounds for blocks of rows that stood at `positions` before: minus the least of those blocks' bounds."""
     cdef int64_t n = positions.shape[0], n_blocks = distance.shape[0], b
-    new_distance = np.full((distance.shape[0], distance.shape[1]), np.inf, dtype=np.float32)
+    new_distance = np.full((distance.shape[0], distance.shape[1]), -np.inf, dtype=np.float32)
     new_least = np.full(n_blocks, np.inf)
     cdef float[:, ::1] d = new_distance
     cdef double[::1] m = new_least
@@ -135,3 +136,33 @@ def inherited_bounds(
             inherit_block(distance, least, positions, b * block_rows, min((b + 1) * block_rows, n),
                           block_rows, &d[b, 0], &m[b])
     return new_distance, new_least
+
+
+cdef void mark_block(
+    const int32_t[::1] keys, const uint32_t[::1] positions, int64_t first, int64_t end,  # IN
+    float *distance,                                                                     # IN, OUT
+    int n_components,
+) noexcept nogil:
+    cdef int64_t i
+    cdef int32_t key, last = -1
+    for i in range(first, end):
+        key = keys[positions[i]]
+        if key != last:
+            distance[key // n_components] = fabsf(distance[key // n_components])
+            distance[key % n_components] = fabsf(distance[key % n_components])
+            last = key
+
+
+def mark_near(
+    float[:, ::1] distance, const int32_t[::1] keys, const uint32_t[::1] positions, int block_rows,
+    int n_threads,
+):
+    """Bounds above 0 for the best and the second best component of each row of a block."""
+    cdef int64_t n = positions.shape[0], n_blocks = distance.shape[0], b
+    cdef int K = <int>distance.shape[1]
+    if n_threads <= 1:  # without OpenMP: a forked child must not touch its parent's threads
+        for b in range(n_blocks):
+            mark_block(keys, positions, b * block_rows, min((b + 1) * block_rows, n), &distance[b, 0], K)
+    else:
+        for b in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
+            mark_block(keys, positions, b * block_rows, min((b + 1) * block_rows, n), &distance[b, 0], K)

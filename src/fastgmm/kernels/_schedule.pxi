@@ -110,10 +110,10 @@ cdef char *new_scratch(const fg_job *job, int block_rows, fg_scratch *s) noexcep
     # Scores are projected a panel at a time, of which FG_BLOCK_STEP rows hold the largest.
     cdef ptrdiff_t n_centred = D * (B if job.n_slots or job.want_scatter else FG_BLOCK_STEP)
     cdef ptrdiff_t n_identity = max(K, D), n_panels = B, i  # no panel has fewer rows than one
-    # All of it per row, then reach, highest, project, identity, panels and active; each of the 12 arrays
-    # below may be rounded up to 8 doubles.
+    # All of it per row, then best, reach, highest, project, identity, panels and active; each of the 13
+    # arrays below may be rounded up to 8 doubles.
     cdef ptrdiff_t total = (
-        B * scratch_per_row(K, D, job.n_terms) + n_phi + 3 * K + n_identity + n_panels + 12 * 8)
+        B * scratch_per_row(K, D, job.n_terms) + B + n_phi + 3 * K + n_identity + n_panels + 13 * 8)
     cdef char *memory = <char *>malloc(total * 8 + 64)
     if memory == NULL:
         return NULL
@@ -126,6 +126,7 @@ cdef char *new_scratch(const fg_job *job, int block_rows, fg_scratch *s) noexcep
     s.weighted = aligned(&cursor, n_centred)
     s.row = aligned(&cursor, 2 * B)
     s.reach = aligned(&cursor, n_phi)
+    s.best = aligned(&cursor, B)
     s.highest = aligned(&cursor, K)
     s.project = <unsigned char *>aligned(&cursor, (K + 7) // 8)
     s.identity = <int *>aligned(&cursor, (n_identity + 1) // 2)

@@ -78,10 +78,11 @@ typedef struct {
     int hard; /* 1: r_nk = 1 for the best score, 0 for the others */
 
     /* pruning (tiles_prune.h), distance NULL: every component is scored for every row.  Blocks of positions. */
-    float *distance;              /* IN, OUT (n_blocks, K): no row of the block is nearer, in Mahalanobis distance */
+    float *distance;              /* IN, OUT (n_blocks, K): no row of the block is nearer, in Mahalanobis distance;
+                                   * with a minus where the component was not scored, or may not matter */
     double *least;                /* IN a guess, OUT (n_blocks,): no row's log density is smaller */
     const double *drift_shift, *drift_factor; /* IN (K,): distance now >= (distance then - shift) * factor */
-    const double *margin;         /* IN (K,): a score this far below the log density of every row is negligible */
+    const double *margin;         /* IN (K,): a score this far below the log density of a row is negligible */
 
     /* accumulation, IN */
     int accumulate;
@@ -113,6 +114,7 @@ typedef struct {
     double *weighted; /* (D) r * centred, or r * z; likewise */
     double *row;      /* 2 vectors of block_rows: weight, common term */
     double *reach;    /* (P) max |z| of the block and its features */
+    double *best;     /* a vector of block_rows: best score of each row so far, while pruning */
     double *highest;  /* (K) a component with a score beyond what row densities allow may be skipped */
     unsigned char *project; /* (K,) by component */
     int *identity;    /* 0, 1, 2, ..., max(K, D) - 1 */

@@ -46,7 +46,8 @@ static double common_term(const fg_job *job, const fg_scratch *s, int n_panels, 
         for (int v = 0; v < FG_VECTORS; v++)
             distance[v] = splat(0.0);
         if (job->common_root)
-            distance_panel(job->n_features, job->common_root, s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL, distance);
+            distance_panel(job->n_features, 0, job->n_features, job->common_root,
+                           s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL, distance);
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
             store(common + q * FG_PANEL + v * FG_LANES, -0.5 * distance[v]);
@@ -197,7 +198,7 @@ static void project_panel(const fg_job *job, int k, const double *raw, double *d
         distance[v] = splat(0.0);
     centre_panel(job, job->centre + (ptrdiff_t)k * D, raw, d);
     if (job->root_shape == FG_MATRIX)
-        distance_panel(D, root, d, distance);
+        distance_panel(D, 0, D, root, d, distance);
     else
         for (int i = 0; i < D; i++) {
             const vec u = splat(root[job->root_shape == FG_VECTOR ? i : 0]);

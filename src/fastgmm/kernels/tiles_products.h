@@ -97,17 +97,19 @@ FG_INLINE void distance_tile(int nj, vec distance[FG_VECTORS], const double *res
     }
 }
 
-/* distance = |root d|^2 over one panel; root (D, D) lower triangular, zero above the diagonal. */
-static void distance_panel(int n_features, const double *root, const double *d, vec distance[FG_VECTORS])
+/* distance += y_j^2 for rows `from` to `to` of y = root d, over one panel; root (D, D) lower triangular, zero above
+ * the diagonal. */
+static void distance_panel(int n_features, int from, int to, const double *root, const double *d,
+                           vec distance[FG_VECTORS])
 {
-    int j = 0;
-    for (; j + 4 <= n_features; j += 4)
+    int j = from;
+    for (; j + 4 <= to; j += 4)
         distance_tile(4, distance, root + (ptrdiff_t)j * n_features, n_features, j + 4, d);
     root += (ptrdiff_t)j * n_features;
-    switch (n_features - j) {
-    case 3: distance_tile(3, distance, root, n_features, n_features, d); break;
-    case 2: distance_tile(2, distance, root, n_features, n_features, d); break;
-    case 1: distance_tile(1, distance, root, n_features, n_features, d); break;
+    switch (to - j) {
+    case 3: distance_tile(3, distance, root, n_features, to, d); break;
+    case 2: distance_tile(2, distance, root, n_features, to, d); break;
+    case 1: distance_tile(1, distance, root, n_features, to, d); break;
     default: break;
     }
 }

@@ -5,22 +5,24 @@
  * since is bounded by the drift of the parameters, so now  d >= (distance - shift_k) * factor_k.  The block
  *
  *   1. scores the components that matter if its rows are about as likely as they were,
- *   2. takes the least of the rows' best scores, which no row's log density is below,
- *   3. scores every other component of which that does not prove that it is negligible,
+ *   2. takes each row's best score, which its log density is not below,
+ *   3. scores every other component of which neither the bound proves that it is negligible for the least likely
+ *      row, nor a look at some coordinates (tiles_partial.h) that it is for each row,
  *   4. keeps the distances it now knows, and the bounds of those it did not compute.
  *
- * Component k is negligible if  margin_k + constant_k - d^2 / 2 + log(1 + d^2) <= least  and d >= 1: then all rows'
- * responsibilities together with their first and second moments in units of the component, r (1 + d^2), are below
+ * Component k is negligible for a row if  margin_k + constant_k - d^2 / 2 + log(1 + d^2) <= best  and d >= 1: then its
+ * responsibility together with its first and second moments in units of the component, r (1 + d^2), is below
  * exp(-margin_k).  Nothing here depends on how good the guesses are but the time it takes.
+ *
+ * Bounds have a sign: positive where the component was scored, so that its rows are that near; negative where it was
+ * found negligible, which it may well be again: what drift leaves in doubt of these is left to step 3.
  */
 #ifndef FASTGMM_TILES_PRUNE_H
 #define FASTGMM_TILES_PRUNE_H
 
 #include <float.h>
 
-/* Distances are rounded inward by far more than their errors, those of scores included (1e-9 at most for the
- * expansion, a few units in the last place of d^2 for projected ones). */
-#define FG_INWARD (1.0 - 0x1p-20)
+#include "tiles_partial.h"
 
 static float inward(double distance)
 {
@@ -57,8 +59,8 @@ static double best_of_block(const fg_job *job, const fg_scratch *s, int j, int n
     return b;
 }
 
-/* The least, over the rows, of the best of n scores. */
-static double least_of_block(const fg_job *job, const fg_scratch *s, int n, int n_panels, const double *common)
+/* The best of n scores of each row into s->best; returns the least of them. */
+static double best_of_rows(const fg_job *job, const fg_scratch *s, int n, int n_panels, const double *common)
 {
     double least = INFINITY;
     for (int q = 0; q < n_panels; q++) {
@@ -69,6 +71,7 @@ static double least_of_block(const fg_job *job, const fg_scratch *s, int n, int 
             for (int j = 0; j < n; j++)
                 best = vmax(best, load(resp + (ptrdiff_t)j * FG_PANEL + v * FG_LANES));
             best += load(common + q * FG_PANEL + v * FG_LANES);
+            store(s->best + q * FG_PANEL + v * FG_LANES, best);
             for (int l = 0; l < FG_LANES; l++)
                 least = least < best[l] ? least : best[l];
         }
@@ -108,20 +111,29 @@ static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, 
         build_block_features(job, s, n_panels);
         have_features = 1;
     }
+    const int stages = may_tell_early(job);
     for (int k = 0; k < K; k++) {
-        distance[k] = inward((distance[k] - job->drift_shift[k]) * job->drift_factor[k]);
-        s->highest[k] = highest_score(job->constant[k], job->margin[k], distance[k]);
-        if (!(s->highest[k] <= job->least[number]))
+        const int leave = stages && signbit(distance[k]);
+        distance[k] = -inward((fabsf(distance[k]) - job->drift_shift[k]) * job->drift_factor[k]);
+        s->highest[k] = highest_score(job->constant[k], job->margin[k], -distance[k]);
+        if (!leave && !(s->highest[k] <= job->least[number]))
             s->active[n++] = k;
     }
     *n_projected = score_some(job, s, n_panels, bound, whole_block, 0, n, &have_features);
     const int n_guessed = n;
-    const double least = least_of_block(job, s, n, n_panels, common);
+    const double least = best_of_rows(job, s, n, n_panels, common);
     const int all = !(least >= -DBL_MAX); /* a row that no component reaches belongs to all of them */
     for (int k = 0, j = 0; k < K; k++) {
-        if (j < n_guessed && s->active[j] == k)
+        if (j < n_guessed && s->active[j] == k) {
             j++;
-        else if (all || !(s->highest[k] <= least))
+            continue;
+        }
+        if (!all && s->highest[k] <= least)
+            continue;
+        const double far = !all && stages ? far_from_block(job, s, k, n_panels) : 0.0;
+        if (far > 0)
+            distance[k] = -inward(far);
+        else
             s->active[n++] = k;
     }
     *n_projected += score_some(job, s, n_panels, bound, whole_block, n_guessed, n, &have_features);
