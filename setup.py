@@ -270,6 +270,7 @@ setup(
         Extension("fastgmm.kernels._pass", in_kernels(["_pass.pyx"])),
         Extension("fastgmm.kernels._linalg", in_kernels(["_linalg.pyx"])),
         Extension("fastgmm.kernels._order", in_kernels(["_order.pyx"])),
+        Extension("fastgmm.kernels._bytes", in_kernels(["_bytes.pyx"])),
     ],
     cmdclass={"build_ext": BuildKernels},
 )

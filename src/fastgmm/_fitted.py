@@ -60,11 +60,7 @@ class FittedMixture(DensityMixin, BaseEstimator):
             If the mixture has no parameters yet.
         """
         n_threads = effective_n_threads(self.n_jobs)
-        key, scorer = _kept.find(self, n_threads)
-        if scorer is None:
-            scorer = Scorer(*self._model(), n_threads)
-            _kept.keep(self, key, n_threads, scorer)
-        return scorer
+        return _kept.of(self, n_threads, lambda: Scorer(*self._model(), n_threads))
 
     def _scorer_and_rows(self, X: Any) -> tuple[Scorer, NDArray[Any]]:
         """What scores rows under the attributes as they are now, and validated rows."""

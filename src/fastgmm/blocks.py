@@ -22,6 +22,13 @@ LARGEST_RANGE = 2e153
 SAFE_SPREAD = 1e145
 
 
+def readable(X: RowArray) -> RowArray:
+    """The array itself; a copy where it is in foreign byte order or at unaligned addresses."""
+    if X.dtype.isnative and X.flags.aligned:
+        return X
+    return np.require(X.astype(X.dtype.newbyteorder("=")), requirements="A")
+
+
 class ArrayData:
     """Rows of a 2-D array with optional weights; never copied.
 
@@ -34,9 +41,7 @@ class ArrayData:
     """
 
     def __init__(self, X: RowArray, sample_weight: FloatArray | None = None) -> None:
-        if not (X.dtype.isnative and X.flags.aligned):
-            X = np.require(X.astype(X.dtype.newbyteorder("=")), requirements="A")
-        self.X = X
+        self.X = readable(X)
         if sample_weight is not None:
             sample_weight = np.ascontiguousarray(sample_weight, dtype=np.float64)
         self.sample_weight = sample_weight

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from weakref import ref
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._typing import FloatArray, LabelArray, RowArray
-from .blocks import ArrayData
+from .blocks import ArrayData, readable
 from .frame import frame_of_parameters
+from .kernels._bytes import same_arrays
+from .kernels._pass import Pass, kernel_choice
 from .parameters import Parameters
 from .passes import score_rows
 from .structures import Structure
@@ -39,7 +43,7 @@ class Scorer:
     array([1])
     """
 
-    __slots__ = ("_frame", "_n_threads", "_score_map", "n_components", "n_features")
+    __slots__ = ("_frame", "_n_threads", "_pass", "_score_map", "n_components", "n_features")
 
     def __init__(self, structure: Structure, parameters: Parameters, n_threads: int) -> None:
         # the mixture's arrays may be edited while this is in use
@@ -52,6 +56,9 @@ class Scorer:
             self._score_map = structure.score_map(parameters, self._frame, n_threads)
         self.n_components, self.n_features = means.shape
         self._n_threads = n_threads
+        # all of a pass but its rows
+        self._pass = Pass(np.zeros((1, self.n_features)), None, self._frame, self.n_components)
+        self._pass.score(self._score_map)
 
     def score_samples(self, X: RowArray) -> FloatArray:
         """Logarithm of the density of each row, (n_samples,)."""
@@ -62,7 +69,7 @@ class Scorer:
     def predict(self, X: RowArray) -> LabelArray:
         """The most probable component of each row, (n_samples,) int64; the first of equals."""
         out = np.empty(len(X), dtype=np.int64)
-        self._write(X, labels=out, hard=True)
+        self._write(X, hard=True, labels=out)
         return out
 
     def predict_proba(self, X: RowArray) -> FloatArray:
@@ -81,7 +88,7 @@ class Scorer:
         """Sums over rows (kernels/job.h: fg_head)."""
         return score_rows(data, self._frame, self._score_map, self.n_components, self._n_threads)
 
-    def _write(self, X: RowArray, **outputs: Any) -> None:
+    def _write(self, X: RowArray, *, hard: bool = False, **outputs: Any) -> None:
         if not (isinstance(X, np.ndarray) and X.dtype.char in "df"):
             kind = X.dtype if isinstance(X, np.ndarray) else type(X).__name__
             raise TypeError(
@@ -89,7 +96,18 @@ class Scorer:
             )
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise ValueError(f"X has the shape {X.shape}; expected (n_samples, {self.n_features}).")
-        score_rows(ArrayData(X), self._frame, self._score_map, self.n_components, self._n_threads, **outputs)
+        sweep = self._pass.over(readable(X), hard)
+        sweep.write(**outputs)
+        sweep.run(self._n_threads)
+
+
+class Kept(NamedTuple):
+    """A scorer, and what it was made of: whose, which structure and threads, copies of the arrays."""
+
+    estimator: ref[Any]
+    made_for: tuple[Any, ...]
+    arrays: tuple[NDArray[Any], ...]
+    scorer: Scorer
 
 
 class KeptScorers:
@@ -100,34 +118,29 @@ class KeptScorers:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[ref[Any], Any, Scorer]] = {}
+        self._kept: dict[int, Kept] = {}
         self._lock = threading.RLock()  # a finaliser may run while it is held
 
-    def find(self, estimator: Any, n_threads: int) -> tuple[Any, Scorer | None]:
-        """Key of the estimator's parameters as they are now (None: not to be kept), its scorer if known."""
-        try:
-            arrays = estimator.weights_, estimator.means_, estimator.precisions_cholesky_
-        except AttributeError:  # not fitted: the slow way says what is wrong
-            return None, None
-        # bytes of objects are addresses; subclasses may have bytes of their own, as masked arrays do
-        if not all(type(array) is np.ndarray and array.dtype.kind in "fiu" for array in arrays):
-            return None, None
-        if sum(array.nbytes for array in arrays) > LARGEST_KEPT:
-            return None, None
-        key = (
-            estimator.covariance_type,
-            n_threads,
-            *((array.shape, array.dtype.str, array.tobytes()) for array in arrays),
-        )
-        with self._lock:
-            kept = self._kept.get(id(estimator))
-        known = kept is not None and kept[0]() is estimator and kept[1] == key
-        return key, kept[2] if kept is not None and known else None
+    def of(self, estimator: Any, n_threads: int, make: Callable[[], Scorer]) -> Scorer:
+        """The scorer kept for these very parameters; else one that is made now, and kept if it may be."""
+        kept = self._kept.get(id(estimator))
+        made_for = estimator.covariance_type, n_threads, kernel_choice()
+        if (
+            kept is not None
+            and kept.estimator() is estimator
+            and kept.made_for == made_for
+            and same_arrays(_arrays(estimator), kept.arrays)
+        ):
+            return kept.scorer
+        copies = _copies(estimator)
+        scorer = make()
+        if copies is not None and same_arrays(_arrays(estimator), copies):  # nobody changed them in between
+            self._keep(estimator, made_for, copies, scorer)
+        return scorer
 
-    def keep(self, estimator: Any, key: Any, n_threads: int, scorer: Scorer) -> None:
-        """Remember a scorer made after `key` was taken, unless the parameters changed in between."""
-        if key is None or self.find(estimator, n_threads)[0] != key:
-            return
+    def _keep(
+        self, estimator: Any, made_for: tuple[Any, ...], copies: tuple[NDArray[Any], ...], scorer: Scorer
+    ) -> None:
         number = id(estimator)
 
         def forget(_: Any) -> None:
@@ -135,4 +148,22 @@ class KeptScorers:
                 self._kept.pop(number, None)
 
         with self._lock:
-            self._kept[number] = ref(estimator, forget), key, scorer
+            self._kept[number] = Kept(ref(estimator, forget), made_for, copies, scorer)
+
+
+def _arrays(estimator: Any) -> tuple[Any, ...]:
+    return estimator.weights_, estimator.means_, estimator.precisions_cholesky_
+
+
+def _copies(estimator: Any) -> tuple[NDArray[Any], ...] | None:
+    """Copies of the arrays that a scorer is made of; None where it is not to be kept."""
+    try:
+        arrays = _arrays(estimator)
+    except AttributeError:  # not fitted: making a scorer says what is wrong
+        return None
+    # bytes of objects are addresses; subclasses may have bytes of their own, as masked arrays do
+    if not all(type(array) is np.ndarray and array.dtype.kind in "fiu" for array in arrays):
+        return None
+    if sum(array.nbytes for array in arrays) > LARGEST_KEPT:
+        return None
+    return tuple(array.copy(order="C") for array in arrays)

@@ -152,6 +152,15 @@ cdef class Pass:
     def __init__(self, X, row_weight, frame, int n_components):
         memset(&self.job, 0, sizeof(fg_job))
         self.keep = [X, row_weight, frame]
+        self.read(X)
+        self.job.n_features = X.shape[1]
+        self.job.n_components = n_components
+        self.job.row_weight = pointer1(row_weight)
+        self.job.shift = pointer1(frame.shift)
+        self.job.scale = pointer1(frame.scale)
+
+    cdef read(self, X):
+        """Take the rows of X."""
         cdef const double[:, :] x64
         cdef const float[:, :] x32
         if X.dtype == np.float32:
@@ -161,14 +170,20 @@ cdef class Pass:
         else:
             x64 = X
             self.job.x = <const char *>&x64[0, 0]
+            self.job.x_is_float32 = 0
         self.n_rows = X.shape[0]
         self.begin, self.end = 0, self.n_rows
         self.job.row_stride, self.job.column_stride = X.strides
-        self.job.n_features = X.shape[1]
-        self.job.n_components = n_components
-        self.job.row_weight = pointer1(row_weight)
-        self.job.shift = pointer1(frame.shift)
-        self.job.scale = pointer1(frame.scale)
+
+    def over(self, X, bint hard=False):
+        """What `score` was told, over the rows of another array as they lie, unweighted."""
+        cdef Pass other = Pass.__new__(Pass)
+        other.job = self.job
+        other.keep = [X, self.keep]
+        other.read(X)
+        other.job.row_weight = NULL
+        other.job.hard = hard
+        return other
 
     def visit(self, int64_t begin, int64_t end):
         """Visit rows begin <= n < end only; all arrays keep a place for each row of X."""

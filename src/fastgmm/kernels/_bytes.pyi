@@ -1,0 +1,3 @@
+from typing import Any
+
+def same_arrays(arrays: tuple[Any, ...], kept: tuple[Any, ...]) -> bool: ...
