@@ -5,11 +5,11 @@
     python benchmarks/run.py --sections equal,rate --types full --problems tabular-d16 overlap-d16
     python benchmarks/run.py --sections none          # only the report of what is measured already
 
-Results go to benchmarks/results/latest.{json,md,png} (quick.* with --quick). Rows measured now replace the
-same rows of an earlier run, so that sections, types and problems can be measured one at a time; every row
-is stored when it is done. Sections: equal (equal iterations), agreement (log-likelihood beside
-scikit-learn's), rate (share of the FMA peak), end_to_end and quality (default arguments), seeding, pruning,
-share (of work on parameters), memory.
+Results go to benchmarks/results/latest.{json,md,png} and scaling.png (quick.* with --quick). Rows measured
+now replace the same rows of an earlier run, so that sections, types and problems can be measured one at a
+time; every row is stored when it is done. Sections: equal (equal iterations), agreement (log-likelihood
+beside scikit-learn's), rate (share of the FMA peak), end_to_end and quality (default arguments), seeding,
+pruning, share (of work on parameters), memory, scaling (against N, D, K and threads).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 import harness
 import machine
 import plot
+import plot_scaling
 import problems
 import report
 from results import Results
@@ -122,6 +123,9 @@ def main() -> int:
     text = report.full(stored)
     stem.with_suffix(".md").write_text(text)
     plot.write(stored, stem.with_suffix(".png"))
+    plot_scaling.write(
+        stored, stem.with_name("scaling.png" if stem.name == "latest" else f"{stem.name}.scaling.png")
+    )
     if options.update_readme is not None:
         report.update_readme(options.update_readme, stored)
     print(text)

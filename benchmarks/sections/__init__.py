@@ -10,7 +10,18 @@ Every module offers:
 
 from __future__ import annotations
 
-from sections import agreement, end_to_end, equal, memory, pruning, quality, rate, seeding, share
+from sections import (
+    agreement,
+    end_to_end,
+    equal,
+    memory,
+    pruning,
+    quality,
+    rate,
+    scaling,
+    seeding,
+    share,
+)
 
 SECTIONS = {
     "equal": equal,
@@ -22,4 +33,5 @@ SECTIONS = {
     "pruning": pruning,
     "share": share,
     "memory": memory,
+    "scaling": scaling,
 }
