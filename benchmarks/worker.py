@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import sys
+import time
 import traceback
 import warnings
 from typing import Any
@@ -33,6 +34,7 @@ class Session:
         self.n_threads = n_threads
         self.X = np.empty((0, 0))
         self.starts: dict[str, Start] = {}
+        self.model: Any = None
 
     def info(self) -> dict[str, Any]:
         return {
@@ -44,9 +46,9 @@ class Session:
             **self.adapter.info(),
         }
 
-    def load(self, path: str) -> dict[str, Any]:
+    def load(self, path: str, dtype: str = "float64") -> dict[str, Any]:
         """Read a data set into this process's own memory, as a user's data would be."""
-        self.X = np.load(path)
+        self.X = np.load(path).astype(dtype, copy=False)
         self.starts.clear()
         return {"shape": self.X.shape}
 
@@ -56,9 +58,12 @@ class Session:
         self.starts[covariance_type] = Start(**{**parts, "reg_covar": float(parts["reg_covar"])})
         return {}
 
-    def fit(self, covariance_type: str, max_iter: int, score: bool = False) -> dict[str, Any]:
+    def fit(
+        self, covariance_type: str, max_iter: int, score: bool = False, options: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         start = self.starts[covariance_type]
-        return self._answer(self.adapter.fit(self.X, start, covariance_type, max_iter), score)
+        fit = self.adapter.fit(self.X, start, covariance_type, max_iter, **(options or {}))
+        return self._answer(fit, score)
 
     def dense(self, dense: bool) -> dict[str, Any]:
         """Ours only: passes that score every component for every row."""
@@ -66,9 +71,33 @@ class Session:
         return {}
 
     def fit_default(
-        self, n_components: int, seed: int, max_iter: int | None = None, score: bool = False
+        self,
+        n_components: int,
+        seed: int,
+        max_iter: int | None = None,
+        score: bool = False,
+        options: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        return self._answer(self.adapter.fit_default(self.X, n_components, seed, max_iter), score)
+        fit = self.adapter.fit_default(self.X, n_components, seed, max_iter, **(options or {}))
+        return self._answer(fit, score)
+
+    def restarts(self, n_components: int, seed: int, n_init: int) -> dict[str, Any]:
+        """Ours only: one fit of many starts, and as many fits of one start each."""
+        return self.adapter.restarts(self.X, n_components, seed, n_init)
+
+    def mixture(self, n_components: int, n_rows: int) -> dict[str, Any]:
+        """Make the mixture that ``predict`` and ``one_row`` ask: of the first rows, after two iterations."""
+        self.model = self.adapter.mixture(self.X[:n_rows], n_components)
+        return {}
+
+    def predict(self, method: str) -> dict[str, Any]:
+        begin = time.perf_counter()
+        getattr(self.model, method)(self.X)
+        return {"seconds": time.perf_counter() - begin}
+
+    def one_row(self, rounds: int, calls: int) -> dict[str, Any]:
+        """Ours only: seconds of each way to label one row, scikit-learn's too, taking turns."""
+        return self.adapter.one_row(self.model, self.X[:1].copy(), rounds, calls)
 
     def peak(self, instruction_set: str) -> dict[str, Any]:
         import peak

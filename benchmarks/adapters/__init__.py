@@ -11,6 +11,8 @@ Every module offers the same names:
     fit_default(X, n_components, seed, max_iter) -> Fit
                                     default arguments, max_iter=None included; only where a library seeds by
                                     itself as scikit-learn does
+    mixture(X, n_components) -> model
+                                    after two iterations, with scikit-learn's methods; likewise
 
 ``Fit.seconds`` is the wall time of the library's own fit call, its validation of the input included.
 """
