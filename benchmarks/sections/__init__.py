@@ -15,6 +15,7 @@ from sections import (
     end_to_end,
     equal,
     memory,
+    prediction,
     pruning,
     quality,
     rate,
@@ -34,4 +35,5 @@ SECTIONS = {
     "share": share,
     "memory": memory,
     "scaling": scaling,
+    "prediction": prediction,
 }
