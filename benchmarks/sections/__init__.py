@@ -19,6 +19,7 @@ from sections import (
     pruning,
     quality,
     rate,
+    restarts,
     scaling,
     seeding,
     share,
@@ -36,4 +37,5 @@ SECTIONS = {
     "memory": memory,
     "scaling": scaling,
     "prediction": prediction,
+    "restarts": restarts,
 }
