@@ -9,7 +9,8 @@ Results go to benchmarks/results/latest.{json,md,png} and scaling.png (quick.* w
 now replace the same rows of an earlier run, so that sections, types and problems can be measured one at a
 time; every row is stored when it is done. Sections: equal (equal iterations), agreement (log-likelihood
 beside scikit-learn's), rate (share of the FMA peak), end_to_end and quality (default arguments), seeding,
-pruning, share (of work on parameters), memory, scaling (against N, D, K and threads), prediction, restarts.
+pruning, share (of work on parameters), memory, scaling (against N, D, K and threads), prediction, restarts,
+acceleration.
 """
 
 from __future__ import annotations

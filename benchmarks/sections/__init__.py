@@ -11,6 +11,7 @@ Every module offers:
 from __future__ import annotations
 
 from sections import (
+    acceleration,
     agreement,
     end_to_end,
     equal,
@@ -38,4 +39,5 @@ SECTIONS = {
     "scaling": scaling,
     "prediction": prediction,
     "restarts": restarts,
+    "acceleration": acceleration,
 }
