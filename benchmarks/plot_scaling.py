@@ -87,7 +87,8 @@ def _ticks(axis: Axes, panel: str, lines: list[list[Row]]) -> None:
 def _label(panel: str, rows: list[Row]) -> str:
     row = rows[0]
     more = f", K = {row['n_components']}" if panel == "threads" else ""
-    return f"{row['n_rows']:,} x {row['n_features']}{more}"
+    apart = ", well apart" if row["separation"] > 2 else ", overlapping"
+    return f"{row['n_rows']:,} x {row['n_features']}{more if panel == 'threads' else apart}"
 
 
 def _fixed(panel: str, lines: list[list[Row]]) -> str:

@@ -20,6 +20,7 @@ TITLE = "Racing restarts"
 KEY = ("problem",)
 NAMES = ("pixels-k16", "tabular-d8", "overlap-d16")
 N_INIT, REPETITIONS, SAMPLE_ROWS = 10, 20, 10_000
+FOUND = 1e-3  # standard deviations: from there on up it is not the best of the ten that was found
 
 
 def run(context: Context) -> Iterator[Row]:
@@ -63,7 +64,7 @@ def table(rows: list[Row]) -> str:
             row["problem"], f"{row['n_rows']:,} x {row['n_features']}", str(row["n_components"]),
             f"{n_passes:.1f}", percent(share("passes")), percent(share("seconds")),
             with_error(*mean_and_error(lost), digits=3), number(max(lost)),
-            f"{sum(loss <= 1e-9 for loss in lost)} of {len(lost)}",
+            f"{sum(loss < FOUND for loss in lost)} of {len(lost)}",
             number(fmean(stdev(fit["apart"]["bounds"]) for fit in fits)),
         ])  # fmt: skip
     n_init, repetitions = len(rows[0]["fits"][0]["apart"]["bounds"]), len(rows[0]["fits"])
