@@ -107,8 +107,9 @@ def _ours(context: Context, ours: Worker, point: Point) -> Row:
     n_iterations = max(min(FEWEST, context.iterations), min(context.iterations, int(SECONDS / first)))
     peak()
     at_least = context.repeats if n_iterations * first < SECONDS else 1
+    at_most = MOST_REPEATS if context.repeats > 1 else 1
     spent = 0.0
-    while len(passes) < at_least or (len(passes) < MOST_REPEATS and spent < REPEAT_SECONDS):
+    while len(passes) < at_least or (len(passes) < at_most and spent < REPEAT_SECONDS):
         for name in times:
             ours.call("dense", dense=name == "dense")
             done = fit(n_iterations)
