@@ -163,8 +163,8 @@ class Stored:
     path: Path
     starts: dict[str, Path]
 
-    def hand_to(self, worker: Worker) -> None:
-        worker.call("load", path=str(self.path))
+    def hand_to(self, worker: Worker, dtype: str = "float64") -> None:
+        worker.call("load", path=str(self.path), dtype=dtype)
         for covariance_type, path in self.starts.items():
             worker.call("load_start", path=str(path), covariance_type=covariance_type)
 

@@ -81,6 +81,10 @@ class Session:
         fit = self.adapter.fit_default(self.X, n_components, seed, max_iter, **(options or {}))
         return self._answer(fit, score)
 
+    def has_option(self, name: str) -> dict[str, Any]:
+        """Ours only: whether the estimator has an argument of this name."""
+        return {"has": self.adapter.has_option(name)}
+
     def restarts(self, n_components: int, seed: int, n_init: int) -> dict[str, Any]:
         """Ours only: one fit of many starts, and as many fits of one start each."""
         return self.adapter.restarts(self.X, n_components, seed, n_init)

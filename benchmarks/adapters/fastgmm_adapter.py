@@ -32,6 +32,11 @@ def info() -> dict[str, Any]:
     }
 
 
+def has_option(name: str) -> bool:
+    """Whether this version's estimator has the argument."""
+    return name in GaussianMixture().get_params()
+
+
 def set_dense(dense: bool) -> None:
     """Without pruning from now on, or with it."""
     set_pruning_choice("never" if dense else "auto")

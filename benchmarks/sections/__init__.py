@@ -16,6 +16,7 @@ from sections import (
     end_to_end,
     equal,
     memory,
+    precision,
     prediction,
     pruning,
     quality,
@@ -40,4 +41,5 @@ SECTIONS = {
     "prediction": prediction,
     "restarts": restarts,
     "acceleration": acceleration,
+    "precision": precision,
 }
