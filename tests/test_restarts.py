@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastgmm import GaussianMixture, em
 from fastgmm.em import EMResult
-from fastgmm.restarts import FINISHED, FIRST, SECOND, race
+from fastgmm.restarts import FINISHED, RANDOM, SEEDED, race
 
 
 class Race:
@@ -28,8 +28,8 @@ class Race:
             lower_bound=self.bounds[run](n_iter),
         )  # fmt: skip
 
-    def __call__(self, n_runs, max_iter):
-        return race(n_runs, max_iter, self.result, lambda run, _, most: self.result(run, most))
+    def __call__(self, n_runs, max_iter, heats=RANDOM):
+        return race(n_runs, max_iter, heats, self.result, lambda run, _, most: self.result(run, most))
 
 
 def climbing(end, rate=0.3):
@@ -42,14 +42,18 @@ def test_the_best_go_on_and_the_best_two_are_finished():
     best = runs(10, 50)
     assert best.parameters == 1
     assert best.n_iter == 50
-    assert runs.calls[:10] == [(i, FIRST) for i in range(10)]  # draws come in the order of the runs
-    assert runs.calls[10:] == [(i, SECOND) for i in (1, 3, 6, 7)] + [(i, 50) for i in (1, 3)]
+    assert runs.calls[:10] == [(i, RANDOM.first) for i in range(10)]  # draws come in the order of the runs
+    assert runs.calls[10:] == [(i, RANDOM.second) for i in (1, 3, 6, 7)] + [(i, 50) for i in (1, 3)]
+    runs.calls = []
+    assert runs(10, 50, SEEDED).parameters == 1
+    assert runs.calls[:10] == [(i, SEEDED.first) for i in range(10)]
+    assert runs.calls[10:] == [(i, SEEDED.second) for i in (1, 3)] + [(i, 50) for i in (1, 3)]
 
 
 def test_a_run_that_overtakes_wins():
     slow = lambda n_iter: 2.0 - 3.0 * np.exp(-0.06 * n_iter)  # noqa: E731
     runs = Race([climbing(0.5), slow, climbing(0.1)] + [climbing(-5.0)] * 7)
-    assert runs.bounds[1](FIRST) < runs.bounds[0](FIRST)
+    assert runs.bounds[1](RANDOM.first) < runs.bounds[0](RANDOM.first)
     assert runs(10, 200).parameters == 1
 
 
@@ -70,8 +74,8 @@ def test_few_runs_are_all_finished_at_once(n_runs):
 
 def test_short_runs_are_not_raced():
     runs = Race([climbing(i) for i in range(5)])
-    runs(5, FIRST)
-    assert runs.calls == [(i, FIRST) for i in range(5)]
+    runs(5, RANDOM.first)
+    assert runs.calls == [(i, RANDOM.first) for i in range(5)]
 
 
 def test_the_first_of_equals():
@@ -107,9 +111,10 @@ def passes(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_passes_saved_and_little_lost(monkeypatch):
-    X, _ = datasets.problem(11, 3000, 4, 8, "full", spread=1.5)
-    options = {"tol": 1e-5, "max_iter": 300, "init_params": "random_from_data", "reg_covar": 1e-2}
+@pytest.mark.parametrize(("init_params", "spread"), [("random_from_data", 1.5), ("kmeans", 3.0)])
+def test_passes_saved_and_little_lost(monkeypatch, init_params, spread):
+    X, _ = datasets.problem(11, 3000, 4, 8, "full", spread=spread)
+    options = {"tol": 1e-5, "max_iter": 300, "init_params": init_params, "reg_covar": 1e-2}
     counts = passes(monkeypatch)
     raced, all_finished, ends = 0, 0, []
     losses = []

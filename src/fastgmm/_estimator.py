@@ -31,7 +31,7 @@ from ._validation import (
 from .blocks import ArrayData
 from .exceptions import RepairWarning
 from .frame import Frame
-from .restarts import race
+from .restarts import RANDOM, SEEDED, race
 from .seeding import Start
 from .threads import effective_n_threads, single_threaded_blas
 
@@ -251,7 +251,8 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
 
         if options.max_iter == 0:  # no bound to compare: the last start is kept, as scikit-learn does
             return [begin(run, 0) for run in range(n_runs)][-1]
-        return race(n_runs, options.max_iter, begin, go_on)
+        heats = SEEDED if self.init_params == "kmeans" else RANDOM
+        return race(n_runs, options.max_iter, heats, begin, go_on)
 
     def _last_fit(self, n_features: int) -> tuple[Any, float] | None:
         """Parameters and bound that a warm start continues from, None where there are none."""

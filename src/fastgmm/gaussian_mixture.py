@@ -53,7 +53,8 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
 
     n_init : int, default=1
         Number of starts, of which the run with the largest `lower_bound_` is kept. From three on runs race:
-        all do 3 iterations, the best two fifths of them up to 8, and the best two of these are finished.
+        all do 2 iterations, the best fifth of them up to 8, and the best two of these are finished (other
+        `init_params` than k-means: 3 iterations, two fifths).
 
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
         How what is not given is started: from clusters, from rows chosen far apart, from random
