@@ -85,6 +85,7 @@ class Maximiser:
         self.data, self.structure, self.frame, self.options = data, structure, frame, options
         self.n_components = n_components
         self.pruning = Pruning(data, structure, frame, n_components, options.n_threads)
+        self.workspace = _pass.Workspace()
         self.shared_second: FloatArray | None = None
         self.n_reseeds = np.zeros(n_components, dtype=np.int64)
         self.hopeless = np.zeros(n_components, dtype=bool)
@@ -133,6 +134,7 @@ class Maximiser:
             centred=centred,
             second=self.shared_second if share else None,
             bounds=bounds,
+            workspace=self.workspace,
         )
         if share:
             self.shared_second = statistics.second

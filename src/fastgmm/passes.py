@@ -9,7 +9,7 @@ import numpy as np
 from ._typing import BoolArray, FloatArray, LabelArray, OrderArray
 from .blocks import ArrayData
 from .frame import Frame
-from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX, PAIRS, PAIRS_CENTRED, WEIGHT, Pass
+from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX, PAIRS, PAIRS_CENTRED, WEIGHT, Pass, Workspace
 from .pruning import Bounds
 from .score_map import ScoreMap
 from .statistics import Statistics
@@ -33,6 +33,7 @@ def accumulate(
     made_under: bytes = b"",
     bounds: Bounds | None = None,
     order: OrderArray | None = None,
+    workspace: Workspace | None = None,
 ) -> Statistics:
     """One pass: responsibilities from a score map, an (N, K) array or labels; Statistics out.
 
@@ -45,6 +46,7 @@ def accumulate(
         Tied: the total scatter about the origin of the frame, if it is known already.
     bounds : for a pass that skips what does not matter (pruning.py)
     order : rows to visit, all of positive weight, in this order; given responsibilities stay by row
+    workspace : memory that passes share
     """
     slots = None
     n_centred = 0 if centred is None else int(np.count_nonzero(centred))
@@ -91,7 +93,7 @@ def accumulate(
         structure.pooled,
         want_scatter,
     )
-    sums = sweep.run(n_threads)
+    sums = sweep.run(n_threads, workspace)
 
     reference = np.repeat(frame.shift[None, :], n_components, axis=0)
     first = np.zeros(reference.shape)

@@ -43,7 +43,7 @@ FIRST_REST = 32
 FIRST_SORT, NEXT_SORT = 2, 4
 # Sorting a row takes about as long as so many multiplications; a score takes as long as SCORE_TERMS more than
 # its features.
-SORT_TERMS, SCORE_TERMS, SHARED_TERMS = 800, 8, 4
+SORT_TERMS, SCORE_TERMS, SHARED_TERMS = 1000, 8, 4
 
 _choice = "auto"
 

@@ -218,3 +218,13 @@ def ratio_norms(
             t = threadid()
             norms[k] = norm_of_ratio(
                 &old[k, 0, 0], &new[k, 0, 0], &scratch[t, 0, 0, 0], &scratch[t, 1, 0, 0], D)
+
+
+def mirror(double[:, :, ::1] matrices):
+    """What is above the diagonal (K, D, D) is copied below it."""
+    cdef Py_ssize_t K = matrices.shape[0], D = matrices.shape[1], k, i, j
+    with nogil:
+        for k in range(K):
+            for i in range(1, D):
+                for j in range(i):
+                    matrices[k, i, j] = matrices[k, j, i]

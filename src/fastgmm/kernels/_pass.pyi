@@ -36,6 +36,9 @@ def plan(
 ) -> tuple[int, int, int]: ...
 
 @final
+class Workspace: ...
+
+@final
 class Pass:
     def __init__(
         self, X: RowArray, row_weight: FloatArray | None, frame: Frame, n_components: int
@@ -76,4 +79,6 @@ class Pass:
         key_densities: NDArray[np.float32] | None = None,
     ) -> None: ...
     def useful_threads(self, n_threads: int) -> int: ...
-    def run(self, n_threads: int) -> dict[str, Any]: ...  # of FloatArray, None where not asked for
+    def run(
+        self, n_threads: int, workspace: Workspace | None = None
+    ) -> dict[str, Any]: ...  # of FloatArray, None where not asked for

@@ -312,7 +312,7 @@ cdef class Pass:
         cdef double flops = 4.0 * (self.end - self.begin) * K * (terms + NORMALISING_TERMS)
         return <int>min(<double>n_threads, 1.0 + flops / FLOPS_PER_THREAD)
 
-    def run(self, int n_threads):
+    def run(self, int n_threads, Workspace workspace=None):
         """Do it; a dict of sums: 'head' (job.h), 'weight', 'terms', 'first', 'second', 'scatter'."""
         cdef ptrdiff_t K = self.job.n_components, D = self.job.n_features, P = self.job.n_terms
         cdef ptrdiff_t n_second = self.job.n_slots
@@ -344,12 +344,13 @@ cdef class Pass:
         cdef list errors = []
         cdef int status
         cdef ptrdiff_t i
+        if workspace is None:
+            workspace = Workspace()
         with nogil:
-            status = run_schedule(&s, n_threads, <void *>errors)
+            status = run_schedule(&s, n_threads, workspace, <void *>errors)
         if status == 0 and not errors:
             for i in range(self.job.accumulator_size):
                 out[i] = s.accumulators[s.root * self.job.accumulator_size + i]
-        free(s.accumulators)
         free(s.free_accumulators)
         free(s.waiting)
         if errors:

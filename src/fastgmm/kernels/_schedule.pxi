@@ -254,7 +254,28 @@ cdef void work(Schedule *s, int thread, void *errors) noexcept nogil:
         poll(s, &polled, errors)
 
 
-cdef int run_schedule(Schedule *s, int n_threads, void *errors) noexcept nogil:
+@cython.final
+cdef class Workspace:
+    """Memory for accumulators that passes of one fit share: fresh pages cost more than many a pass.
+
+    Not for two passes at a time.
+    """
+    cdef double *memory
+    cdef ptrdiff_t size  # doubles
+
+    cdef double *reserve(self, ptrdiff_t size) noexcept nogil:
+        """At least so many doubles, holding anything; NULL if there is no memory."""
+        if size > self.size:
+            free(self.memory)
+            self.memory = <double *>malloc(size * sizeof(double))
+            self.size = size if self.memory != NULL else 0
+        return self.memory
+
+    def __dealloc__(self):
+        free(self.memory)
+
+
+cdef int run_schedule(Schedule *s, int n_threads, Workspace workspace, void *errors) noexcept nogil:
     """All chunks; 0, or -1 when memory ran out. s.root then holds the sums."""
     cdef int64_t size = s.n_chunks, total = 0
     cdef int64_t i
@@ -272,7 +293,7 @@ cdef int run_schedule(Schedule *s, int n_threads, void *errors) noexcept nogil:
     if n_threads > s.n_chunks:
         n_threads = <int>s.n_chunks
     s.n_accumulators = <int>min(s.n_chunks, <int64_t>(n_threads + log2 + 2))
-    s.accumulators = <double *>malloc(s.n_accumulators * s.job.accumulator_size * sizeof(double))
+    s.accumulators = workspace.reserve(s.n_accumulators * s.job.accumulator_size)
     s.free_accumulators = <int *>malloc(s.n_accumulators * sizeof(int))
     s.waiting = <int *>malloc(total * sizeof(int))
     if s.accumulators == NULL or s.free_accumulators == NULL or s.waiting == NULL:

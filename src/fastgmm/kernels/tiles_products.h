@@ -178,22 +178,28 @@ FG_INLINE void dots_strip(int np, int n_left, const int *rows, int n_panels, con
     }
 }
 
+/* Left rows that stay in the first-level cache while the right rows stream by: 24 KB with the fewest rows a block has. */
+#define FG_LEFT_ROWS 32
+
 /* out (., n_right) += left right' over all panels; left row k is added to row rows[k] of out.  With `triangular`,
- * where rows is 0, 1, 2, ..., only what lies on and right of the diagonal is sure to be computed.  Strips of 4 right
- * rows stay in the first-level cache while the left rows stream by. */
+ * where rows is 0, 1, 2, ..., only what lies on and right of the diagonal is sure to be computed. */
 static void dots(int n_left, const int *rows, int n_right, int triangular, int n_panels, const double *left,
                  ptrdiff_t left_stride, const double *right, ptrdiff_t right_stride, double *out, ptrdiff_t out_stride)
 {
-    for (int p = 0; p < n_right; p += 4) {
-        const int np = n_right - p < 4 ? n_right - p : 4;
-        const int nk = triangular && p + np < n_left ? p + np : n_left;
-        const double *strip = right + (ptrdiff_t)p * FG_PANEL;
-        double *to = out + p;
-        switch (np) {
-        case 4: dots_strip(4, nk, rows, n_panels, left, left_stride, strip, right_stride, to, out_stride); break;
-        case 3: dots_strip(3, nk, rows, n_panels, left, left_stride, strip, right_stride, to, out_stride); break;
-        case 2: dots_strip(2, nk, rows, n_panels, left, left_stride, strip, right_stride, to, out_stride); break;
-        default: dots_strip(1, nk, rows, n_panels, left, left_stride, strip, right_stride, to, out_stride); break;
+    for (int k = 0; k < n_left; k += FG_LEFT_ROWS) {
+        const int most = n_left - k < FG_LEFT_ROWS ? n_left - k : FG_LEFT_ROWS;
+        const double *some = left + (ptrdiff_t)k * FG_PANEL;
+        for (int p = triangular ? k : 0; p < n_right; p += 4) {
+            const int np = n_right - p < 4 ? n_right - p : 4;
+            const int nk = triangular && p + np < k + most ? p + np - k : most;
+            const double *strip = right + (ptrdiff_t)p * FG_PANEL;
+            const int *to = rows + k;
+            switch (np) {
+            case 4: dots_strip(4, nk, to, n_panels, some, left_stride, strip, right_stride, out + p, out_stride); break;
+            case 3: dots_strip(3, nk, to, n_panels, some, left_stride, strip, right_stride, out + p, out_stride); break;
+            case 2: dots_strip(2, nk, to, n_panels, some, left_stride, strip, right_stride, out + p, out_stride); break;
+            default: dots_strip(1, nk, to, n_panels, some, left_stride, strip, right_stride, out + p, out_stride); break;
+            }
         }
     }
 }

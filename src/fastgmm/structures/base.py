@@ -171,6 +171,12 @@ def worth_centring(
     return ~(with_offset <= limit) & ~(without_offset * WORTH_CENTRING > with_offset)
 
 
+def far_off(offset: FloatArray, variances: FloatArray) -> BoolArray:
+    """Components that may be worth centring: elsewhere that shrinks no term by more than WORTH_CENTRING."""
+    near: BoolArray = offset**2 <= (WORTH_CENTRING - 1.0) * variances
+    return np.asarray(~near.all(axis=1))
+
+
 def raised_variances(variances: FloatArray, frame_scale: FloatArray | float) -> FloatArray:
     """Variances of at least FLOOR of the data's; what is no number becomes the floor."""
     usable = np.where(np.isfinite(variances), variances, 0.0)

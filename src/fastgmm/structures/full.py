@@ -18,6 +18,7 @@ from .base import (
     STATISTICS_LIMIT,
     Estimate,
     constants,
+    far_off,
     from_location_vector,
     location_vector,
     new_means,
@@ -130,8 +131,8 @@ class Full:
     def second_about_centres(self, second: FloatArray) -> FloatArray:
         D = int(np.sqrt(second.shape[1]) + 0.5)
         square = second.reshape(-1, D, D)
-        upper = np.triu(square)
-        return upper + np.swapaxes(np.triu(square, 1), 1, 2)
+        _linalg.mirror(square)
+        return square
 
     def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
         safe, weights, means, offset = new_means(statistics)
@@ -174,10 +175,15 @@ class Full:
         return whitened_shift(old.means, new.means, old.precisions_cholesky), stretch
 
     def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
+        needs = np.zeros(offset.shape[0], dtype=bool)
         with np.errstate(over="ignore", invalid="ignore"):
             variances = np.einsum("kii->ki", parameters.covariances) * frame.scale**2
-            roots = parameters.precisions_cholesky / frame.scale[:, None]
+            far = far_off(offset, variances)
+            if not far.any():
+                return needs
+            offset, variances = offset[far], variances[far]
+            roots = parameters.precisions_cholesky[far] / frame.scale[:, None]
             with_offset = absolute_quadratic(roots, np.sqrt(variances + offset**2))
-            if (with_offset <= STATISTICS_LIMIT).all():
-                return np.zeros(offset.shape[0], dtype=bool)
-            return worth_centring(with_offset, absolute_quadratic(roots, np.sqrt(variances)))
+            if not (with_offset <= STATISTICS_LIMIT).all():
+                needs[far] = worth_centring(with_offset, absolute_quadratic(roots, np.sqrt(variances)))
+        return needs
