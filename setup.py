@@ -271,6 +271,7 @@ setup(
         Extension("fastgmm.kernels._linalg", in_kernels(["_linalg.pyx"])),
         Extension("fastgmm.kernels._order", in_kernels(["_order.pyx"])),
         Extension("fastgmm.kernels._bytes", in_kernels(["_bytes.pyx"])),
+        Extension("fastgmm.kernels._kmeans", in_kernels(["_kmeans.pyx"])),
     ],
     cmdclass={"build_ext": BuildKernels},
 )

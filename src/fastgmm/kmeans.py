@@ -10,6 +10,7 @@ import numpy as np
 from ._typing import BoolArray, FloatArray, IndexArray, LabelArray, OrderArray
 from .blocks import ArrayData
 from .frame import Frame
+from .kernels._kmeans import plus_plus as spread_out
 from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, VECTOR, Pass
 from .score_map import ScoreMap
 
@@ -48,40 +49,27 @@ def nearest_centre_map(
     )  # fmt: skip
 
 
+def draw_rows(cumulative: FloatArray, n: int, random_state: np.random.RandomState) -> IndexArray:
+    """n row numbers with probabilities that add up to `cumulative`; none of probability 0."""
+    drawn = np.searchsorted(cumulative, random_state.uniform(size=n) * cumulative[-1], side="right")
+    # a draw that rounded up to 1 is the last row that has any
+    return np.minimum(drawn, np.searchsorted(cumulative, cumulative[-1], side="left"))
+
+
 def plus_plus(
-    rows: FloatArray, weight: FloatArray, n_clusters: int, random_state: np.random.RandomState
+    rows: FloatArray, weight: FloatArray | None, n_clusters: int, random_state: np.random.RandomState
 ) -> IndexArray:
     """Greedy k-means++ (Arthur and Vassilvitskii 2007): the best of 2 + log K draws at each step.
 
-    rows (m, D) are in the units distances are measured in; weight (m,). Returns indices of the centres (K,).
+    rows (m, D) are in the units distances are measured in; weight (m,) or None. The draws are scikit-learn's.
+    Returns indices of the centres (K,); kernels/_kmeans.pyx says how few rows it looks at.
     """
-    n_trials = 2 + int(np.log(n_clusters))
-    chosen = np.empty(n_clusters, dtype=np.intp)
-    cumulative = np.cumsum(weight)
-    draw = random_state.uniform() * cumulative[-1]
-    chosen[0] = min(np.searchsorted(cumulative, draw, side="right"), rows.shape[0] - 1)
-    norm = np.einsum("ij,ij->i", rows, rows)
-
-    def squared_distances(index: IndexArray) -> FloatArray:
-        distance: FloatArray = rows @ (-2.0 * rows[index].T)
-        distance += norm[:, None]
-        distance += norm[index]
-        return np.maximum(distance, 0.0, out=distance)
-
-    closest = squared_distances(chosen[:1])[:, 0]
-    for k in range(1, n_clusters):
-        np.cumsum(closest * weight, out=cumulative)
-        total = cumulative[-1]
-        if not total > 0:  # fewer distinct rows than clusters: any row will do
-            chosen[k:] = random_state.randint(0, rows.shape[0], size=n_clusters - k)
-            break
-        draws = random_state.uniform(size=n_trials) * total
-        candidates = np.minimum(np.searchsorted(cumulative, draws, side="right"), rows.shape[0] - 1)
-        distance = np.minimum(squared_distances(candidates), closest[:, None])
-        best = int(np.argmin(weight @ distance))
-        chosen[k] = candidates[best]
-        closest = distance[:, best]
-    return chosen
+    cumulative = np.arange(1.0, rows.shape[0] + 1.0) if weight is None else np.cumsum(weight)
+    first = int(draw_rows(cumulative, 1, random_state)[0])
+    uniforms = random_state.uniform(size=(n_clusters - 1, 2 + int(np.log(n_clusters))))
+    chosen = spread_out(rows, weight, first, uniforms)
+    # fewer distinct rows than clusters: any row will do
+    return np.concatenate([chosen, draw_rows(cumulative, n_clusters - chosen.size, random_state)])
 
 
 def assign(data: ArrayData, centres: FloatArray, frame: Frame, n_threads: int) -> tuple[FloatArray, float]:

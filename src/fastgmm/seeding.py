@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.cluster import kmeans_plusplus
 
 from . import em
 from ._typing import BoolArray, FloatArray, IndexArray
@@ -18,6 +17,7 @@ from .frame import Frame
 from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, SPHERICAL, Pass
 from .kmeans import (
     SAMPLE_STEPS,
+    draw_rows,
     fill_empty,
     first_of_equal,
     lloyd,
@@ -92,7 +92,9 @@ def initial_parameters(
     elif init_params == "kmeans":
         parameters, repaired = _kmeans_start(start, random_state)
     elif init_params == "k-means++":
-        parameters, repaired = start.from_rows(_spread_out_rows(data, n_components, random_state))
+        parameters, repaired = start.from_rows(
+            plus_plus(data.X, data.sample_weight, n_components, random_state)
+        )
     elif init_params == "random_from_data":
         share = None if data.sample_weight is None else data.sample_weight / data.sample_weight.sum()
         if share is not None and np.count_nonzero(share) < n_components:
@@ -260,18 +262,6 @@ class _Start:
         return self._maximise(collect, centres, centred=self.structure.always_project(data.n_features))
 
 
-def _spread_out_rows(data: ArrayData, n_components: int, random_state: np.random.RandomState) -> IndexArray:
-    """scikit-learn's k-means++ on the rows of positive weight (it may begin with one of weight zero)."""
-    X, weight = data.X, data.sample_weight
-    if weight is None or data.n_positive == data.n_rows:
-        return kmeans_plusplus(X, n_components, sample_weight=weight, random_state=random_state)[1]
-    positive = np.flatnonzero(weight)
-    chosen = kmeans_plusplus(
-        X[positive], n_components, sample_weight=weight[positive], random_state=random_state
-    )[1]
-    return positive[chosen]
-
-
 def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
     """k-means on a sub-sample, a few times, in raw units and in units of each feature's spread; the best one.
 
@@ -370,9 +360,9 @@ def _sub_sample(
     if data.sample_weight is None:
         drawn = random_state.randint(0, data.n_rows, size=wanted - wanted // 2)
     else:
-        drawn = _draw(np.cumsum(data.sample_weight), wanted - wanted // 2, random_state)
+        drawn = draw_rows(np.cumsum(data.sample_weight), wanted - wanted // 2, random_state)
     if far[-1] > 0:
-        drawn = np.concatenate([drawn, _draw(far, wanted // 2, random_state)])
+        drawn = np.concatenate([drawn, draw_rows(far, wanted // 2, random_state)])
     index, count = np.unique(drawn, return_counts=True)
     share = np.full(index.shape, 1.0 / data.n_rows)
     if data.sample_weight is not None:
@@ -390,13 +380,6 @@ def _thinned(data: ArrayData, wanted: int, random_state: np.random.RandomState) 
     weight = data.sample_weight
     thinned = ArrayData(data.X[index], None if weight is None else weight[index])
     return thinned if thinned.n_positive >= 2 * wanted else data
-
-
-def _draw(cumulative: FloatArray, n: int, random_state: np.random.RandomState) -> IndexArray:
-    """n row numbers with probabilities that add up to `cumulative`; none of probability 0."""
-    drawn = np.searchsorted(cumulative, random_state.uniform(size=n) * cumulative[-1], side="right")
-    # a draw that rounded up to 1 is the last row that has any
-    return np.minimum(drawn, np.searchsorted(cumulative, cumulative[-1], side="left"))
 
 
 def _shares(cumulative: FloatArray, index: IndexArray) -> FloatArray:

@@ -22,6 +22,7 @@ cdef extern from "job.h" nogil:
         FG_PAIRS
         FG_PAIRS_CENTRED
         FG_BLOCK_STEP
+        FG_POINTS
 
     ctypedef struct fg_job:
         const char *x
@@ -91,6 +92,10 @@ cdef extern from "job.h" nogil:
         ) noexcept nogil
         void (*exp_array)(const double *x, double *out, ptrdiff_t n) noexcept nogil
         void (*log_array)(const double *x, double *out, ptrdiff_t n) noexcept nogil
+        void (*point_distances)(
+            const char *x, ptrdiff_t row_stride, ptrdiff_t column_stride, int is_float32, int n_features,
+            const int64_t *rows, int n, const double *points, double *out,
+        ) noexcept nogil
 
 cdef extern from "dispatch.h" nogil:
     int fg_available(const fg_kernels **tables, int capacity)

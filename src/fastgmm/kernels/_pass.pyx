@@ -40,6 +40,10 @@ cdef const fg_kernels *kernels = TABLES[N_TABLES - 1]
 _kernel_choice = "auto"
 
 
+cdef const fg_kernels *kernels_in_use() noexcept:
+    return kernels
+
+
 def available_isas():
     """Names of the instruction sets this build and this processor can use, slowest first."""
     return tuple(TABLES[i].name.decode() for i in range(N_TABLES))

@@ -42,6 +42,9 @@ enum fg_head {
 /* Rows of a block are a multiple of this, and every instruction set's panel divides it (tiles.h checks). */
 enum fg_block { FG_BLOCK_STEP = 96 };
 
+/* Points whose distances are taken together: whole vectors of any instruction set. */
+enum fg_points { FG_POINTS = 8 };
+
 typedef struct {
     /* rows, IN */
     const char *x;
@@ -129,6 +132,9 @@ typedef struct {
     /* elementwise, for tests: exp for x <= 0, log for x > 0 */
     void (*exp_array)(const double *x, double *out, ptrdiff_t n);
     void (*log_array)(const double *x, double *out, ptrdiff_t n);
+    /* squared distances of n rows of x (strides in bytes) to FG_POINTS points (D, FG_POINTS): out (n, FG_POINTS) */
+    void (*point_distances)(const char *x, ptrdiff_t row_stride, ptrdiff_t column_stride, int is_float32,
+                            int n_features, const int64_t *rows, int n, const double *points, double *out);
 } fg_kernels;
 
 #endif

@@ -9,6 +9,7 @@
  */
 #include "tiles_products.h"
 #include "tiles_pack.h"
+#include "tiles_points.h"
 
 _Static_assert(FG_BLOCK_STEP % FG_PANEL == 0, "blocks are made of whole panels");
 
@@ -399,4 +400,4 @@ static void exp_array(const double *x, double *out, ptrdiff_t n) { each(x, out, 
 static void log_array(const double *x, double *out, ptrdiff_t n) { each(x, out, n, 1); }
 
 extern const fg_kernels FG_TABLE;
-const fg_kernels FG_TABLE = {FG_NAME, block, exp_array, log_array};
+const fg_kernels FG_TABLE = {FG_NAME, block, exp_array, log_array, point_distances};
