@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running import forced_pruning
 from sklearn.cluster import kmeans_plusplus
 
+from fastgmm import lloyd as lloyd_module
 from fastgmm.blocks import ArrayData
 from fastgmm.frame import Frame
-from fastgmm.kmeans import fill_empty, lloyd, plus_plus
+from fastgmm.kmeans import fill_empty, plus_plus
+from fastgmm.lloyd import NearestPruning, assign, lloyd
 
 # Means of a few hundred rows summed in another order, on data of unit spread: each sum errs by some eps of
 # its largest partial sum, and the frame's shift and scale add one rounding each.
@@ -300,3 +303,182 @@ def test_empty_clusters_go_to_distinct_far_rows():
     # nothing to move to
     same = np.zeros((50, 2))
     np.testing.assert_array_equal(fill_empty(ArrayData(same), centres, empty, frame, 1), centres)
+
+
+# -- pruned steps ------------------------------------------------------------------------------------
+
+
+def labels_and_centres(X, weight, start, frame, n_steps, choice, n_threads=1):
+    """What each of Lloyd's steps finds, pruned or not, and the pairs that were scored.
+
+    Labels are told apart by the weights of clusters and the sums over their rows.
+    """
+    data = ArrayData(X, weight)
+    with forced_pruning(choice):
+        pruning = NearestPruning(data, frame, len(start), n_steps, n_threads)
+    shares = []
+    learn = pruning.learn
+    pruning.learn = lambda pairs: (shares.append(pairs / pruning.n_pairs), learn(pairs))
+    found = [np.asarray(start, dtype=np.float64)]
+    inertias = []
+    for _ in range(n_steps):
+        centres, inertia = assign(data, found[-1], frame, n_threads, pruning)
+        found.append(centres)
+        inertias.append(inertia)
+    return np.stack(found[1:]), np.array(inertias), shares
+
+
+def assert_pruned_as_dense(X, weight, start, frame, n_steps=6):
+    dense, dense_inertia, none = labels_and_centres(X, weight, start, frame, n_steps, "never")
+    found, inertia, shares = labels_and_centres(X, weight, start, frame, n_steps, "always")
+    assert not none
+    assert len(shares) == n_steps - 1
+    spread = 1.0 / frame.scale
+    # the same rows in another order: were one of them given to another cluster, means would differ by 1 / n
+    np.testing.assert_allclose(found / spread, dense / spread, rtol=MEANS, atol=MEANS)
+    np.testing.assert_allclose(inertia, dense_inertia, rtol=1e-11, atol=1e-11 * len(X))
+    return shares
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 3, 8, 17])
+@pytest.mark.parametrize("n_clusters", [1, 2, 7, 16, 33])
+@pytest.mark.parametrize("n_rows", [97, 1000, 3001])
+def test_pruned_steps_are_dense_steps(n_features, n_clusters, n_rows, isa):
+    for seed, spread in enumerate((0.5, 4.0, 50.0)):
+        X = grouped_rows(seed, n_rows, n_features, spread)
+        frame = Frame(X.mean(axis=0), 1.0 / (1.0 + np.arange(n_features)))
+        assert_pruned_as_dense(X, None, X[:n_clusters], frame)
+
+
+@pytest.mark.parametrize("layout", ["C", "float32", "F", "strided", "reversed"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_pruned_steps_of_any_rows(layout, weighted, isa):
+    X = grouped_rows(1, 2000, 3, 20.0)
+    weight = None
+    if weighted:
+        weight = np.random.default_rng(2).uniform(0.1, 3.0, len(X))
+        weight[::7] = 0.0
+        X[::7] = 1e6  # rows of weight zero are nowhere
+    start = X[1:40:2][weight[1:40:2] > 0] if weighted else X[:20]
+    frame = Frame(np.zeros(3), np.full(3, 0.05))
+    rows = {
+        "C": X,
+        "float32": X.astype(np.float32),
+        "F": np.asfortranarray(X),
+        "strided": np.repeat(X, 2, axis=1)[:, ::2],
+        "reversed": X[::-1],
+    }[layout]
+    if layout == "reversed" and weighted:
+        weight = weight[::-1]
+    shares = assert_pruned_as_dense(rows, weight, start, frame)
+    assert shares[-1] < 0.7, "the case is to be prunable"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n_features=st.integers(1, 4),
+    n_clusters=st.integers(1, 30),
+    grid=st.sampled_from([0.0, 1.0, 4.0]),
+    odd=st.sampled_from(["", "outlier", "twins", "far", "one"]),
+)
+def test_no_pair_that_matters_is_skipped(seed, n_features, n_clusters, grid, odd):
+    """Rows on a grid tie between centres; centres that are equal, or far from all rows; an outlier."""
+    rng = np.random.default_rng(seed)
+    X = grouped_rows(seed, 700, n_features, 10.0)
+    if grid:
+        X = grid * np.round(X / grid)
+    start = X[rng.choice(700, n_clusters)]  # some of them twice
+    if odd == "outlier":
+        X[rng.integers(0, 700, 2)] = 1e7 * rng.standard_normal((2, n_features))
+    if odd == "twins":
+        start[-1] = start[0]
+    if odd == "far":
+        start[0] = 1e4
+    if odd == "one":
+        X[:] = X[0]
+    frame = Frame(np.zeros(n_features), np.full(n_features, 0.25))
+    dense, dense_inertia, _ = labels_and_centres(X, None, start, frame, 4, "never")
+    found, inertia, _ = labels_and_centres(X, None, start, frame, 4, "always")
+    np.testing.assert_allclose(found, dense, rtol=MEANS, atol=1e-9 if odd == "outlier" else 1e-11)
+    np.testing.assert_allclose(inertia, dense_inertia, rtol=1e-9, atol=1e-9)
+
+
+def test_each_term_of_the_bound_is_needed(monkeypatch):
+    """Without the drift, the radius of a ball, or with bounds that are too large, labels change."""
+    X = grouped_rows(2, 4000, 2, 6.0)
+    frame = Frame(np.zeros(2), np.ones(2))
+    start = X[:40] + np.random.default_rng(0).standard_normal((40, 2))  # centres that go far
+
+    def differ():
+        dense, _, _ = labels_and_centres(X, None, start, frame, 8, "never")
+        found, _, _ = labels_and_centres(X, None, start, frame, 8, "always")
+        return np.abs(found - dense).max() > 1e-6
+
+    assert not differ()
+    with monkeypatch.context() as patch:
+        patch.setattr(lloyd_module, "whitened_shift", lambda old, new, roots: np.zeros(len(old)))
+        assert differ()
+    balls = lloyd_module.block_balls
+    with monkeypatch.context() as patch:
+        patch.setattr(lloyd_module, "block_balls", lambda *a: (balls(*a)[0], 0.0 * balls(*a)[1]))
+        assert differ()
+    with monkeypatch.context() as patch:
+        patch.setattr(lloyd_module, "OUTWARD", -0.5)
+        assert differ()
+
+
+def test_of_equal_centres_the_first_has_the_rows(isa):
+    """Also where a later one was scored first: bounds of the first were too good, those of the second not."""
+    X = np.repeat(np.arange(8.0)[:, None], 96, axis=0)
+    frame = Frame(np.zeros(1), np.ones(1))
+    data = ArrayData(X)
+    with forced_pruning("always"):
+        pruning = NearestPruning(data, frame, 3, 4, 1)
+    assign(data, np.array([[20.0], [3.0], [-20.0]]), frame, 1, pruning)
+    # the first comes to where the second is: the block of rows there had it far away
+    assign(data, np.array([[20.0], [3.0], [-20.0]]), frame, 1, pruning)
+    means, _ = assign(data, np.array([[3.0], [3.0], [-20.0]]), frame, 1, pruning)
+    np.testing.assert_allclose(means[:, 0], [3.5, 3.0, -20.0])
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 8])
+def test_pruned_steps_have_the_same_bits_on_any_number_of_threads(n_threads):
+    X = grouped_rows(5, 9000, 4, 10.0)
+    frame = Frame(np.zeros(4), np.full(4, 0.1))
+    one, many = (labels_and_centres(X, None, X[:24], frame, 6, "always", n) for n in (1, n_threads))
+    np.testing.assert_array_equal(many[0], one[0])
+    np.testing.assert_array_equal(many[1], one[1])
+    assert many[2] == one[2]
+    assert one[2][-1] < one[2][0]
+
+
+def test_steps_are_pruned_where_that_pays():
+    """By shapes; and no longer where counts say that nothing is skipped."""
+    frame = Frame(np.zeros(8), np.ones(8))
+
+    def possible(n_rows, n_clusters, n_passes):
+        return NearestPruning(ArrayData(np.zeros((n_rows, 8))), frame, n_clusters, n_passes, 1).possible
+
+    assert possible(100_000, 128, 4)
+    assert not possible(100_000, 128, 1)  # one pass: nothing is repaid
+    assert not possible(100_000, 8, 4)  # few centres
+    assert not possible(1_000, 128, 4)  # few blocks
+    X = np.random.default_rng(0).standard_normal((30_000, 16))
+    data, frame = ArrayData(X), Frame(np.zeros(16), np.ones(16))
+    pruning = NearestPruning(data, frame, 64, 12, 1)
+    assert pruning.possible
+    centres = X[:64]
+    for _ in range(4):
+        centres, _ = assign(data, centres, frame, 1, pruning)
+    assert pruning.order is None
+    assert pruning.rest > 0
+
+
+def test_bounds_take_little_memory():
+    for n_rows, n_features, n_clusters in ((100_000, 3, 60), (100_000, 8, 300), (300_000, 64, 100)):
+        X = np.zeros((n_rows, n_features), dtype=np.float32)
+        frame = Frame(np.zeros(n_features), np.ones(n_features))
+        pruning = NearestPruning(ArrayData(X), frame, n_clusters, 12, 1)
+        if pruning.possible:
+            assert 4 * n_clusters * pruning.n_blocks <= 0.051 * X.nbytes

@@ -63,7 +63,7 @@ class Passes:
 
     def pruned(self, parameters):
         statistics = self.accumulate(parameters, self.pruning.bounds(parameters))
-        self.pruning.learn(statistics)
+        self.pruning.learn(statistics.pairs)
         return statistics
 
 

@@ -46,6 +46,7 @@ class ArrayData:
             sample_weight = np.ascontiguousarray(sample_weight, dtype=np.float64)
         self.sample_weight = sample_weight
         self.n_rows, self.n_features = X.shape
+        self.row_bytes = self.n_features * X.itemsize
         self.total_weight = float(self.n_rows if sample_weight is None else sample_weight.sum())
         self.n_positive = int(self.n_rows if sample_weight is None else np.count_nonzero(sample_weight > 0))
 

@@ -115,7 +115,7 @@ class Maximiser:
             if lost_too_much(statistics, parameters) and statistics.pairs < self.pruning.n_pairs:
                 self.pruning.forget()
                 statistics = self._pass(score_map, centres, centred, bounds)
-            self.pruning.learn(statistics)
+            self.pruning.learn(statistics.pairs)
         self.seconds += perf_counter() - began
         return statistics
 

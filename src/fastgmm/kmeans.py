@@ -1,4 +1,4 @@
-"""k-means on the same pass: scores linear in the features, responsibilities all to the best component.
+"""What k-means needs of the pass: scores that say which centre is nearest, and centres to begin with.
 
 Distances are measured in given units per feature: |t (x - c)|^2 with t (D,).
 """
@@ -11,16 +11,9 @@ from ._typing import BoolArray, FloatArray, IndexArray, LabelArray, OrderArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._kmeans import plus_plus as spread_out
-from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, VECTOR, Pass
+from .kernels._pass import LINEAR, NO_TERMS, SCALAR, VECTOR, Pass
 from .score_map import ScoreMap
 
-# Steps on a sub-sample: EM goes on from there, and the last few digits of k-means are not worth its time.
-SAMPLE_STEPS = 12
-# A step that lowers the sum of squares by less than this share is the last.
-LLOYD_TOLERANCE = 1e-3
-# Centres go this many times as far as to the mean of their rows: near convergence steps shrink by a constant
-# factor, and going further than each asks for saves half of them. Beyond 2 the sum of squares could grow.
-RELAXATION = 1.8
 # To fill empty clusters so many of the farthest rows are looked at for each, found so many rows at a time.
 FAR_ROWS, ROWS_AT_ONCE = 64, 1 << 16
 
@@ -30,8 +23,8 @@ def nearest_centre_map(
 ) -> ScoreMap:
     """Score map whose best component is the centre nearest in the given units.
 
-    -|t (x - c)|^2 / 2 without its part common to all centres, on the features of a structure, of which it
-    uses the linear ones; with terms = NO_TERMS as projected scores.
+    -|t (x - c)|^2 / 2 on the features of a structure, of which it uses the linear ones, and |t z|^2, common
+    to all centres; with terms = NO_TERMS as projected scores.
     """
     ratio = units / frame.scale
     if terms == NO_TERMS:
@@ -45,7 +38,9 @@ def nearest_centre_map(
     coef[:, : mean.shape[1]] = mean * ratio
     return ScoreMap(
         terms=terms, coef=coef, offset=-0.5 * (mean * mean).sum(axis=1), bound=None, bound_offset=None,
-        root_shape=SCALAR, root=None, centre=None, constant=None,
+        root_shape=SCALAR, root=None, centre=None, constant=np.zeros(centres.shape[0]),
+        common_root=ratio[None], common_shape=VECTOR,
+        common_reach=float(np.sqrt((mean * mean).sum(axis=1).max())),
     )  # fmt: skip
 
 
@@ -72,22 +67,6 @@ def plus_plus(
     return np.concatenate([chosen, draw_rows(cumulative, n_clusters - chosen.size, random_state)])
 
 
-def assign(data: ArrayData, centres: FloatArray, frame: Frame, n_threads: int) -> tuple[FloatArray, float]:
-    """One of Lloyd's steps: means of the rows nearest to each centre, and the sum of the best scores.
-
-    Distances are in units of the frame. Empty clusters keep their centre. The sum of squares is that of |z|^2
-    over the rows minus twice the sum of the best scores.
-    """
-    sweep = Pass(data.X, data.sample_weight, frame, centres.shape[0])
-    sweep.score(nearest_centre_map(centres, frame.scale, frame, LINEAR, data.n_features), hard=True)
-    sweep.accumulate(LINEAR, data.n_features, True, None, None, SCALAR, False, False)
-    sums = sweep.run(n_threads)
-    filled = sums["weight"] > 0
-    centres = centres.copy()
-    centres[filled] = frame.shift + sums["terms"][filled] / sums["weight"][filled, None] / frame.scale
-    return centres, float(sums["head"][LOG_LIKELIHOOD])
-
-
 def sorted_by_nearest(
     data: ArrayData, centres: FloatArray, units: FloatArray, frame: Frame, n_threads: int
 ) -> tuple[LabelArray, OrderArray]:
@@ -109,33 +88,6 @@ def sorted_by_nearest(
         order[n_ordered : n_ordered + rows.size] = rows
         n_ordered += rows.size
     return labels, order
-
-
-def lloyd(
-    data: ArrayData,
-    centres: FloatArray,
-    frame: Frame,
-    n_steps: int,
-    n_threads: int,
-    sum_of_squares: float | None = None,
-) -> FloatArray:
-    """Lloyd's iterations, over-relaxed, from given centres (user units), distances in the units of the frame.
-
-    With sum_of_squares, that of w |z|^2 over the rows (z in the frame), it ends when steps no longer pay. The
-    last step goes to the means themselves. Returns the centres.
-    """
-    previous = np.inf
-    for step in range(n_steps):
-        means, score = assign(data, centres, frame, n_threads)
-        done = step == n_steps - 1
-        if sum_of_squares is not None:
-            inertia = sum_of_squares - 2.0 * score
-            done = done or not previous - inertia > LLOYD_TOLERANCE * abs(inertia)
-            previous = inertia
-        if done:
-            return means
-        centres = centres + RELAXATION * (means - centres)
-    return centres
 
 
 def fill_empty(

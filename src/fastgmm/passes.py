@@ -62,17 +62,7 @@ def accumulate(
     if order is not None:
         sweep.in_order(order)
     if bounds is not None:
-        sweep.in_order(bounds.order)
-        sweep.prune(
-            bounds.distance,
-            bounds.least,
-            bounds.drift_shift,
-            bounds.drift_factor,
-            bounds.margin,
-            bounds.block_rows,
-        )
-        if bounds.keys is not None:
-            sweep.write(keys=bounds.keys.components, key_densities=bounds.keys.densities)
+        bounds.apply_to(sweep)
     if score_map is not None:
         sweep.score(score_map, hard)
     elif responsibilities is not None:

@@ -87,42 +87,32 @@ class Bounds(NamedTuple):
     block_rows: int
     keys: Keys | None
 
+    def apply_to(self, sweep: Pass) -> None:
+        """Have a pass visit the rows in this order, skip what it may, and write keys if they are wanted."""
+        sweep.in_order(self.order)
+        sweep.prune(
+            self.distance, self.least, self.drift_shift, self.drift_factor, self.margin, self.block_rows
+        )
+        if self.keys is not None:
+            sweep.write(keys=self.keys.components, key_densities=self.keys.densities)
 
-class Pruning:
-    """State of the pruned passes of one fit."""
+
+class BlockBounds:
+    """An order of the rows, bounds of its blocks, and when both are given up: what pruned passes share."""
 
     def __init__(
-        self, data: ArrayData, structure: Structure, frame: Frame, n_components: int, n_threads: int
+        self, data: ArrayData, frame: Frame, n_components: int, block_rows: int, n_threads: int
     ) -> None:
-        self.data, self.structure, self.frame = data, structure, frame
+        self.data, self.frame = data, frame
         self.n_components, self.n_threads = n_components, n_threads
-        n_terms = structure.n_terms(data.n_features)
         self.always = _choice == "always"
-        if self.always:  # blocks as small as they come: small problems have a few of them
-            self.block_rows = BLOCK_STEP
-        else:
-            self.block_rows = plan(data.n_positive, n_components, data.n_features, n_terms, 1)[0]
+        # blocks as small as they come: small problems have a few of them
+        self.block_rows = BLOCK_STEP if self.always else block_rows
         self.n_blocks = -(-data.n_positive // self.block_rows)
-        # what a score of tied covariances has in common with the others of its row is computed in any case
-        shared_terms = SHARED_TERMS * data.n_features**2 if structure.pooled else 0
-        rows_per_feature = data.n_positive / data.n_features
-        row_bytes = data.n_features * data.X.itemsize
-        pays = (
-            n_components * (n_terms + SCORE_TERMS) - shared_terms >= SORT_TERMS
-            and self.n_blocks >= FEWEST_BLOCKS
-            and (
-                structure.pooled or structure.moment_shape != MATRIX or rows_per_feature >= FEWEST_PER_FEATURE
-            )
-            and 4 * n_components <= LARGEST_SHARE * self.block_rows * row_bytes
-        )
-        # rows are numbered, and pairs of components, in 32 bits
-        can = data.n_rows < 2**32 and n_components**2 < 2**31
-        self.possible = can and _choice != "never" and (pays or self.always)
         self.n_pairs = self.n_blocks * n_components
         self.order: NDArray[np.uint32] | None = None
         self.distance: NDArray[np.float32] | None = None
         self.least: FloatArray | None = None
-        self.parameters: Parameters | None = None  # that the bounds belong to
         self.rest = 0  # dense passes to come
         self.next_rest = FIRST_REST
         self.n_passes, self.next_sort = 0, FIRST_SORT  # since the rows were first put in order
@@ -130,46 +120,23 @@ class Pruning:
         self.n_active = np.inf  # components scored per block in the last pass
         self.keys: Keys | None = None
 
-    def bounds(self, parameters: Parameters) -> Bounds | None:
-        """For a pass under these parameters; None for a dense one, rows as they lie."""
-        if not self.possible:
-            return None
-        if self.rest:
-            self.rest -= 1
-            return None
-        K = self.n_components
-        if self.order is None:
-            self._sort_at_first(parameters)
-        elif self.keys is not None:
-            self._sort_again()
-        assert self.distance is not None
-        assert self.least is not None
-        assert self.order is not None
-        if self.parameters is None or self.parameters is parameters:
-            shift, factor = np.zeros(K), np.ones(K)
-        else:
-            with np.errstate(all="ignore"):
-                shift, stretch = self.structure.drift(self.parameters, parameters, self.n_threads)
-                factor = 1.0 / stretch
-        self.parameters = parameters
-        with np.errstate(divide="ignore"):
-            margin = NEGLIGIBLE - np.log(parameters.weights)
-        margin[parameters.weights == 0.0] = 0.0  # whose scores are -inf
-        if self.n_passes + 1 == self.next_sort:  # this pass tells what the next one's order is
-            self.keys = self._new_keys()
-        return Bounds(
-            self.order, self.distance, self.least, shift, factor, margin, self.block_rows, self.keys
-        )
+    def possible_if(self, pays: bool) -> bool:
+        """Whether to prune at all: where it can be done, is not forbidden, and pays or is asked for."""
+        share = 4 * self.n_components <= LARGEST_SHARE * self.block_rows * self.data.row_bytes
+        pays = pays and share and self.n_blocks >= FEWEST_BLOCKS
+        # rows are numbered, and pairs of components, in 32 bits
+        can = self.data.n_rows < 2**32 and self.n_components**2 < 2**31
+        return can and _choice != "never" and (pays or self.always)
 
-    def learn(self, statistics: Statistics) -> None:
-        """What a pass with these bounds cost."""
-        share = statistics.pairs / self.n_pairs
+    def learn(self, pairs: float) -> None:
+        """How many pairs of block and component a pass with these bounds scored."""
+        share = pairs / self.n_pairs
         self.n_active = share * self.n_components
         most = DENSE_FROM if self.n_passes >= PATIENCE else HOPELESS
         judged = self.n_passes > 0 and not self.sorted_again and not self.always
         if judged and share > most:
             self.rest, self.next_rest = self.next_rest, 2 * self.next_rest
-            self.order = self.distance = self.least = self.keys = self.parameters = None
+            self.order = self.distance = self.least = self.keys = None
             self.n_passes, self.next_sort, self.n_active = 0, FIRST_SORT, np.inf
             return
         self.n_passes += 1
@@ -180,28 +147,27 @@ class Pruning:
         assert self.distance is not None
         self.distance[:] = 0.0
 
-    def _sort_at_first(self, parameters: Parameters) -> None:
-        """By the most likely component if all had their mean covariance, at D terms a score."""
-        data = self.data
-        sweep = Pass(data.X, data.sample_weight, self.frame, self.n_components)
-        if data.n_positive < data.n_rows:
-            assert data.sample_weight is not None
-            rows = np.flatnonzero(data.sample_weight > 0).astype(np.uint32)
-            sweep.in_order(rows)
-        else:
-            rows = None
-        sweep.score(self._linear_map(parameters), hard=True)
-        keys = self._new_keys()
-        sweep.write(keys=keys.components, key_densities=keys.densities)
-        sweep.run(self.n_threads)
-        positions = self._sorted(keys)
+    def positive_rows(self) -> NDArray[np.uint32] | None:
+        """Rows of positive weight, None where all are."""
+        if self.data.n_positive == self.data.n_rows:
+            return None
+        assert self.data.sample_weight is not None
+        return np.flatnonzero(self.data.sample_weight > 0).astype(np.uint32)
+
+    def new_keys(self) -> Keys:
+        n = self.data.n_positive
+        return Keys(np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32))
+
+    def sort(self, keys: Keys) -> None:
+        """Put rows in order by keys that those of positive weight got as they lie; forget about blocks."""
+        rows, positions = self.positive_rows(), self._sorted(keys)
         self.order = positions if rows is None else rows[positions]
         self.distance = np.full((self.n_blocks, self.n_components), -0.0, dtype=np.float32)
         mark_near(self.distance, keys.components, positions, self.block_rows, self.n_threads)
         self.least = np.full(self.n_blocks, -np.inf)
-        self.parameters = None
 
-    def _sort_again(self) -> None:
+    def sort_again(self) -> None:
+        """By keys of the last pass; blocks know what all those had in common that their rows come from."""
         assert self.keys is not None
         assert self.order is not None
         assert self.distance is not None
@@ -216,12 +182,75 @@ class Pruning:
         )
         mark_near(self.distance, components, positions, self.block_rows, self.n_threads)
 
-    def _new_keys(self) -> Keys:
-        n = self.data.n_positive
-        return Keys(np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32))
-
     def _sorted(self, keys: Keys) -> NDArray[np.uint32]:
         return sorted_positions(keys.components, keys.densities, self.n_components, self.n_threads)
+
+
+class Pruning(BlockBounds):
+    """State of the pruned passes of one fit."""
+
+    def __init__(
+        self, data: ArrayData, structure: Structure, frame: Frame, n_components: int, n_threads: int
+    ) -> None:
+        n_terms = structure.n_terms(data.n_features)
+        block_rows = plan(data.n_positive, n_components, data.n_features, n_terms, 1)[0]
+        super().__init__(data, frame, n_components, block_rows, n_threads)
+        self.structure = structure
+        self.parameters: Parameters | None = None  # that the bounds belong to
+        # what a score of tied covariances has in common with the others of its row is computed in any case
+        shared_terms = SHARED_TERMS * data.n_features**2 if structure.pooled else 0
+        rows_per_feature = data.n_positive / data.n_features
+        self.possible = self.possible_if(
+            n_components * (n_terms + SCORE_TERMS) - shared_terms >= SORT_TERMS
+            and (
+                structure.pooled or structure.moment_shape != MATRIX or rows_per_feature >= FEWEST_PER_FEATURE
+            )
+        )
+
+    def bounds(self, parameters: Parameters) -> Bounds | None:
+        """For a pass under these parameters; None for a dense one, rows as they lie."""
+        if not self.possible:
+            return None
+        if self.rest:
+            self.rest -= 1
+            return None
+        K = self.n_components
+        if self.order is None:
+            self._sort_at_first(parameters)
+        elif self.keys is not None:
+            self.sort_again()
+        assert self.distance is not None
+        assert self.least is not None
+        assert self.order is not None
+        if self.parameters is None or self.parameters is parameters:
+            shift, factor = np.zeros(K), np.ones(K)
+        else:
+            with np.errstate(all="ignore"):
+                shift, stretch = self.structure.drift(self.parameters, parameters, self.n_threads)
+                factor = 1.0 / stretch
+        self.parameters = parameters
+        with np.errstate(divide="ignore"):
+            margin = NEGLIGIBLE - np.log(parameters.weights)
+        margin[parameters.weights == 0.0] = 0.0  # whose scores are -inf
+        if self.n_passes + 1 == self.next_sort:  # this pass tells what the next one's order is
+            self.keys = self.new_keys()
+        return Bounds(
+            self.order, self.distance, self.least, shift, factor, margin, self.block_rows, self.keys
+        )
+
+    def _sort_at_first(self, parameters: Parameters) -> None:
+        """By the most likely component if all had their mean covariance, at D terms a score."""
+        data = self.data
+        sweep = Pass(data.X, data.sample_weight, self.frame, self.n_components)
+        rows = self.positive_rows()
+        if rows is not None:
+            sweep.in_order(rows)
+        sweep.score(self._linear_map(parameters), hard=True)
+        keys = self.new_keys()
+        sweep.write(keys=keys.components, key_densities=keys.densities)
+        sweep.run(self.n_threads)
+        self.sort(keys)
+        self.parameters = None
 
     def _linear_map(self, parameters: Parameters) -> ScoreMap:
         weights, means, _, _ = parameters

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._typing import FloatArray
+from .kernels._pass import MATRIX
 
 EPSILON = float(np.finfo(np.float64).eps)
 # A score's error is about EPSILON times the sum of the absolute values of its terms. Beyond this sum the
@@ -38,6 +39,7 @@ class ScoreMap:
     root_is_shared: bool = False
     always_project: bool = False
     project_whole_block: bool = False
-    common_root: FloatArray | None = None
+    common_root: FloatArray | None = None  # (D, D), or (1, D): a diagonal
+    common_shape: int = MATRIX
     common_reach: float = 0.0
     limit: float = LIMIT

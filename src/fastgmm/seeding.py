@@ -16,17 +16,17 @@ from .blocks import ArrayData
 from .frame import Frame
 from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, SPHERICAL, Pass
 from .kmeans import (
-    SAMPLE_STEPS,
     draw_rows,
     fill_empty,
     first_of_equal,
-    lloyd,
     nearest_centre_map,
     plus_plus,
     sorted_by_nearest,
 )
+from .lloyd import SAMPLE_STEPS, NearestPruning, lloyd
 from .parameters import Parameters
 from .passes import accumulate, score_rows
+from .pruning import SORT_TERMS
 from .score_map import EPSILON, ScoreMap
 from .statistics import Statistics
 from .structures import Structure
@@ -146,42 +146,57 @@ class _Start:
         )  # fmt: skip
 
     def nearest(
-        self, data: ArrayData, centres: FloatArray, units: FloatArray, about: FloatArray, centred: BoolArray
+        self,
+        data: ArrayData,
+        centres: FloatArray,
+        units: FloatArray,
+        about: FloatArray,
+        centred: BoolArray,
+        pruning: NearestPruning | None = None,
     ) -> Statistics:
         """Statistics of the rows nearest to each centre.
 
         Moments about centres are taken of rows in the order of their clusters: panels of rows that have none
-        of a cluster are passed over, so that all clusters together cost as much as one.
+        of a cluster are passed over, so that all clusters together cost as much as one. With what k-means
+        knows of the rows (pruning, in the same units) they are in order already.
         """
         D = data.n_features
-        if centred.all() and data.n_rows < 2**32:
+        bounds = None if pruning is None else pruning.bounds(centres)
+        if bounds is None and centred.all() and data.n_rows < 2**32:
             labels, order = sorted_by_nearest(data, centres, units, self.frame, self.options.n_threads)
             return self._accumulate(data, about, centred, labels=labels, order=order)
         terms = NO_TERMS if self._is_centred() else self.structure.terms
         score_map = nearest_centre_map(centres, units, self.frame, terms, self.structure.n_terms(D))
-        return self._accumulate(data, about, centred, score_map=score_map, hard=True)
+        return self._accumulate(data, about, centred, score_map=score_map, hard=True, bounds=bounds)
 
     def _is_centred(self) -> bool:
-        """Whether an M-step takes moments about the centres.
+        """Whether an M-step takes moments about the centres, of rows in the order of their clusters.
 
-        With many features: a score then has D terms, and nothing needs a second look. With few the shared
-        features are faster.
+        With many features nothing needs a second look then. And each row is added to one component, not with
+        P terms to all, after a score of D terms: where that saves what sorting takes.
         """
         D = self.data.n_features
-        return self.structure.always_project(D) or D >= CENTRED_FROM
+        saved = self.n_components * (2 * self.structure.n_terms(D) - D)
+        return self.structure.always_project(D) or D >= CENTRED_FROM or saved >= SORT_TERMS
 
-    def from_centres(self, centres: FloatArray, units: FloatArray, move_empty: bool = False) -> Start:
+    def from_centres(
+        self,
+        centres: FloatArray,
+        units: FloatArray,
+        move_empty: bool = False,
+        pruning: NearestPruning | None = None,
+    ) -> Start:
         """From the rows nearest to each centre; those without rows may be moved to where there are some."""
         fixed = not move_empty
 
         def collect(about: FloatArray, centred: BoolArray) -> Statistics:
             nonlocal centres, fixed
-            statistics = self.nearest(self.data, centres, units, about, centred)
+            statistics = self.nearest(self.data, centres, units, about, centred, pruning)
             empty = statistics.weight == 0
             if not fixed and empty.any():
                 frame = Frame(self.frame.shift, units)
                 centres = fill_empty(self.data, centres, empty, frame, self.options.n_threads)
-                statistics = self.nearest(self.data, centres, units, centres, centred)
+                statistics = self.nearest(self.data, centres, units, centres, centred, pruning)
             fixed = True
             return statistics
 
@@ -283,19 +298,20 @@ def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
         rows = frame.to_frame(sample.X)
         step = max(1, sample.n_rows // max(DRAWN_PER_COMPONENT * n_components, FEWEST_DRAWN))
         index = step * plus_plus(rows[::step], weight[::step], n_components, random_state)
-        sum_of_squares = float(weight @ np.einsum("ij,ij->i", rows, rows))
-        centres = lloyd(sample, sample.X[index], frame, SAMPLE_STEPS, n_threads, sum_of_squares)
+        centres = lloyd(sample, sample.X[index], frame, SAMPLE_STEPS, n_threads, while_it_pays=True)
         bound = trial.judged(centres, frame.scale, others)
         # trials that find the same clusters in another order tie but for rounding: the first of them counts
         if best is None or bound - best_bound > TIE * abs(bound):
             best, best_bound = (centres, frame), bound
     assert best is not None
     centres, frame = best
+    pruning = None
     if others is not sample:
         n_steps = data.n_features // FEATURES_PER_STEP - 2
         n_steps = min(max(n_steps, FEWEST_STEPS), MOST_STEPS)
-        centres = lloyd(data, centres, frame, n_steps, n_threads)
-    return start.from_centres(centres, frame.scale, move_empty=True)
+        pruning = NearestPruning(data, frame, n_components, n_steps + 1, n_threads)
+        centres = lloyd(data, centres, frame, n_steps, n_threads, pruning=pruning)
+    return start.from_centres(centres, frame.scale, move_empty=True, pruning=pruning)
 
 
 def _kmeans_frames(sample: ArrayData) -> list[Frame]:

@@ -45,6 +45,7 @@ cdef extern from "job.h" nogil:
         const double *constant
         int always_project, project_whole_block
         const double *common_root
+        int common_shape
         double common_reach
         int source
         const double *given
@@ -84,6 +85,7 @@ cdef extern from "job.h" nogil:
         int *identity
         int *panels
         int *active
+        int *by_number
 
     ctypedef struct fg_kernels:
         const char *name

@@ -20,3 +20,11 @@ def mark_near(
     block_rows: int,
     n_threads: int,
 ) -> None: ...
+def block_balls(
+    X: NDArray[np.float64] | NDArray[np.float32],
+    order: NDArray[np.uint32],
+    shift: FloatArray,
+    scale: FloatArray,
+    block_rows: int,
+    n_threads: int,
+) -> tuple[FloatArray, FloatArray]: ...

@@ -4,9 +4,13 @@
 import numpy as np
 
 from cython.parallel cimport prange, threadid
-from libc.math cimport fabsf
+from libc.math cimport fabsf, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.string cimport memcpy, memset
+
+ctypedef fused real:
+    float
+    double
 
 
 # Digits of the radix sort: three of 11 bits for 32.
@@ -166,3 +170,46 @@ def mark_near(
     else:
         for b in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
             mark_block(keys, positions, b * block_rows, min((b + 1) * block_rows, n), &distance[b, 0], K)
+
+
+cdef void ball_of(
+    const real[:, :] X, const uint32_t[::1] order, const double[::1] shift, const double[::1] scale,
+    int64_t first, int64_t end,           # IN
+    double *centre, double *radius,       # OUT (D,), (1,)
+) noexcept nogil:
+    cdef Py_ssize_t D = X.shape[1], i
+    cdef int64_t n
+    cdef double d, square, largest = 0.0
+    for i in range(D):
+        centre[i] = 0.0
+    for n in range(first, end):
+        for i in range(D):
+            centre[i] += (X[order[n], i] - shift[i]) * scale[i]
+    for i in range(D):
+        centre[i] /= end - first
+    for n in range(first, end):
+        square = 0.0
+        for i in range(D):
+            d = (X[order[n], i] - shift[i]) * scale[i] - centre[i]
+            square += d * d
+        largest = max(largest, square)
+    radius[0] = sqrt(largest)
+
+
+def block_balls(
+    const real[:, :] X, const uint32_t[::1] order, const double[::1] shift, const double[::1] scale,
+    int block_rows, int n_threads,
+):
+    """Balls about the means of blocks of rows in order, in the frame: centres (n_blocks, D), radii."""
+    cdef int64_t n = order.shape[0], n_blocks = (n + block_rows - 1) // block_rows, b
+    centres = np.empty((n_blocks, X.shape[1]))
+    radii = np.empty(n_blocks)
+    cdef double[:, ::1] c = centres
+    cdef double[::1] r = radii
+    if n_threads <= 1:  # without OpenMP: a forked child must not touch its parent's threads
+        for b in range(n_blocks):
+            ball_of(X, order, shift, scale, b * block_rows, min((b + 1) * block_rows, n), &c[b, 0], &r[b])
+    else:
+        for b in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
+            ball_of(X, order, shift, scale, b * block_rows, min((b + 1) * block_rows, n), &c[b, 0], &r[b])
+    return centres, radii

@@ -248,6 +248,7 @@ cdef class Pass:
         self.job.root = pointer1(root)
         self.job.constant = pointer1(m.constant)
         self.job.common_root = pointer2(m.common_root)
+        self.job.common_shape = m.common_shape
         self.job.common_reach = m.common_reach
 
     def give_responsibilities(self, const double[:, ::1] given not None):

@@ -110,10 +110,10 @@ cdef char *new_scratch(const fg_job *job, int block_rows, fg_scratch *s) noexcep
     # Scores are projected a panel at a time, of which FG_BLOCK_STEP rows hold the largest.
     cdef ptrdiff_t n_centred = D * (B if job.n_slots or job.want_scatter else FG_BLOCK_STEP)
     cdef ptrdiff_t n_identity = max(K, D), n_panels = B, i  # no panel has fewer rows than one
-    # All of it per row, then best, reach, highest, project, identity, panels and active; each of the 13
-    # arrays below may be rounded up to 8 doubles.
+    # All of it per row, then best, reach, highest, project, identity, panels, active and by_number; each of the
+    # 14 arrays below may be rounded up to 8 doubles.
     cdef ptrdiff_t total = (
-        B * scratch_per_row(K, D, job.n_terms) + B + n_phi + 3 * K + n_identity + n_panels + 13 * 8)
+        B * scratch_per_row(K, D, job.n_terms) + B + n_phi + 4 * K + n_identity + n_panels + 14 * 8)
     cdef char *memory = <char *>malloc(total * 8 + 64)
     if memory == NULL:
         return NULL
@@ -132,6 +132,7 @@ cdef char *new_scratch(const fg_job *job, int block_rows, fg_scratch *s) noexcep
     s.identity = <int *>aligned(&cursor, (n_identity + 1) // 2)
     s.panels = <int *>aligned(&cursor, (n_panels + 1) // 2)
     s.active = <int *>aligned(&cursor, (K + 1) // 2)
+    s.by_number = <int *>aligned(&cursor, (K + 1) // 2)
     for i in range(n_identity):
         s.identity[i] = <int>i
     return memory

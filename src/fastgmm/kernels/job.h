@@ -69,9 +69,10 @@ typedef struct {
     int always_project;                     /* 1: never use the feature scores */
     int project_whole_block;                /* 1: one pair beyond the limit projects all of the block's */
 
-    /* term common to all components, added to feature scores (tied covariances), IN: -|y|^2 / 2, y = common_root z.
-     * It adds max |y| (| |common_root| r | + common_reach) to every a_k. */
+    /* term common to all components, added to feature scores (tied covariances, k-means), IN: -|y|^2 / 2,
+     * y = common_root z.  It adds max |y| (| |common_root| r | + common_reach) to every a_k. */
     const double *common_root; /* or NULL */
+    int common_shape;          /* FG_MATRIX, lower triangular, or FG_VECTOR: a diagonal */
     double common_reach;
 
     /* responsibilities, IN */
@@ -123,6 +124,7 @@ typedef struct {
     int *identity;    /* 0, 1, 2, ..., max(K, D) - 1 */
     int *panels;      /* of the block, those with anything to add up */
     int *active;      /* (K,) components scored in this block, one per row of resp */
+    int *by_number;   /* (K,) rows of resp in the order of their components: of equal scores the first counts */
 } fg_scratch;
 
 typedef struct {

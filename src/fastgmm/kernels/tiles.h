@@ -46,9 +46,17 @@ static double common_term(const fg_job *job, const fg_scratch *s, int n_panels, 
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++)
             distance[v] = splat(0.0);
-        if (job->common_root)
-            distance_panel(job->n_features, 0, job->n_features, job->common_root,
-                           s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL, distance);
+        const double *z = s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL;
+        if (job->common_root && job->common_shape == FG_MATRIX)
+            distance_panel(job->n_features, 0, job->n_features, job->common_root, z, distance);
+        for (int i = 0; job->common_root && job->common_shape == FG_VECTOR && i < job->n_features; i++) {
+            const vec u = splat(job->common_root[i]);
+            FG_UNROLL
+            for (int v = 0; v < FG_VECTORS; v++) {
+                const vec y = u * load(z + i * FG_PANEL + v * FG_LANES);
+                distance[v] += y * y;
+            }
+        }
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
             store(common + q * FG_PANEL + v * FG_LANES, -0.5 * distance[v]);
@@ -89,8 +97,11 @@ static double common_bound(const fg_job *job, const double *reach, double furthe
     double common = 0;
     for (int j = 0; j < D; j++) {
         double y = 0;
-        for (int i = 0; i <= j; i++)
-            y += fabs(job->common_root[(ptrdiff_t)j * D + i]) * reach[i];
+        if (job->common_shape == FG_VECTOR)
+            y = fabs(job->common_root[j]) * reach[j];
+        else
+            for (int i = 0; i <= j; i++)
+                y += fabs(job->common_root[(ptrdiff_t)j * D + i]) * reach[i];
         common += y * y;
     }
     return furthest * (sqrt(common) + job->common_reach);
@@ -352,19 +363,23 @@ static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, d
     if (job->source != FG_SCORES) {
         if (job->accumulate_terms)
             build_block_features(job, s, n_panels);
+        const int is_labels = job->source == FG_LABELS;
+        const int n_given = is_labels ? labels_of_block(job, s, first, n_rows) : K;
+        const int *given = is_labels ? s->active : s->identity;
         for (int q = 0; q < n_panels; q++)
-            given_panel(job, first, q, n_rows, weight + q * FG_PANEL, s->resp + q * resp_stride);
-        accumulate(job, s, s->identity, K, n_panels, acc);
+            given_panel(job, first, q, n_rows, given, n_given, weight + q * FG_PANEL, s->resp + q * resp_stride);
+        accumulate(job, s, given, n_given, n_panels, acc);
         return;
     }
     const double furthest = common_term(job, s, n_panels, n_rows_phi, common);
     reach_features(job, s->reach);
     const double bound = common_bound(job, s->reach, furthest);
-    const int *active = s->identity;
+    const int *active = s->identity, *by_number = s->identity;
     int n_active = K, n_projected;
     if (job->distance) {
         n_active = score_pruned(job, s, first / s->block_rows, n_panels, bound, common, &n_projected);
         active = s->active;
+        by_number = s->by_number;
     } else {
         n_projected = choose(job, s, bound, active, K);
         if (n_projected == K) /* projected scores are whole: nothing is common to them */
@@ -376,8 +391,8 @@ static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, d
                 build_features(job, s->phi + q * phi_stride);
             score_panel(job, s, q, active, K, n_projected, 0);
         }
-        normalise_panel(job, first, q, n_rows, active, n_active, weight + q * FG_PANEL, common + q * FG_PANEL,
-                        s->resp + q * resp_stride, acc);
+        normalise_panel(job, first, q, n_rows, active, by_number, n_active, weight + q * FG_PANEL,
+                        common + q * FG_PANEL, s->resp + q * resp_stride, acc);
     }
     acc[FG_PAIRS] += n_active;
     acc[FG_PAIRS_CENTRED] += n_projected;

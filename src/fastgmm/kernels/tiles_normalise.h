@@ -9,19 +9,37 @@
 
 #include "tiles_products.h"
 
-/* Responsibilities that the caller gives: an N x K array, or a label per row (negative: none). */
-static void given_panel(const fg_job *job, int64_t first, int q, int n_rows, const double *weight,
-                        double *restrict resp)
+/* Fills s->active with the components that rows of the block have for labels; returns how many. */
+static int labels_of_block(const fg_job *job, const fg_scratch *s, int64_t first, int n_rows)
 {
     const int K = job->n_components;
+    int n = 0;
+    unsigned char *there = s->project;
+    memset(there, 0, (size_t)K);
+    for (int64_t i = first; i < first + n_rows; i++) {
+        const int64_t label = job->labels[job->order ? (int64_t)job->order[i] : i];
+        if (label >= 0)
+            there[label] = 1;
+    }
+    for (int k = 0; k < K; k++)
+        if (there[k])
+            s->active[n++] = k;
+    return n;
+}
+
+/* Responsibilities that the caller gives, for n components: an N x K array, or a label per row (negative: none). */
+static void given_panel(const fg_job *job, int64_t first, int q, int n_rows, const int *active, int n_active,
+                        const double *weight, double *restrict resp)
+{
     for (int b = 0; b < FG_PANEL; b++) {
         const int row = q * FG_PANEL + b;
         const int64_t n = job->order && row < n_rows ? (int64_t)job->order[first + row] : first + row;
-        for (int k = 0; k < K; k++) {
+        for (int j = 0; j < n_active; j++) {
             double r = 0.0;
             if (row < n_rows && weight[b] != 0.0)
-                r = job->source == FG_LABELS ? (double)(job->labels[n] == k) : job->given[n * K + k];
-            resp[(ptrdiff_t)k * FG_PANEL + b] = r * weight[b];
+                r = job->source == FG_LABELS ? (double)(job->labels[n] == active[j])
+                                             : job->given[n * job->n_components + active[j]];
+            resp[(ptrdiff_t)j * FG_PANEL + b] = r * weight[b];
         }
     }
 }
@@ -36,19 +54,20 @@ static void write_rows(int K, int64_t first_row, int n_rows, const double *panel
     }
 }
 
-/* best = max_k s_k and the first k that has it */
-FG_INLINE void best_component(int K, const double *scores, vec best[FG_VECTORS], vec index[FG_VECTORS])
+/* best = max_k s_k and the first row of scores, of those in `rows`, that has it */
+FG_INLINE void best_component(int K, const int *rows, const double *scores, vec best[FG_VECTORS],
+                              vec index[FG_VECTORS])
 {
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++) {
-        best[v] = load(scores + v * FG_LANES);
-        index[v] = splat(0.0);
+        best[v] = load(scores + (ptrdiff_t)rows[0] * FG_PANEL + v * FG_LANES);
+        index[v] = splat((double)rows[0]);
     }
     for (int k = 1; k < K; k++) {
-        const vec number = splat((double)k);
+        const vec number = splat((double)rows[k]);
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
-            const vec s = load(scores + (ptrdiff_t)k * FG_PANEL + v * FG_LANES);
+            const vec s = load(scores + (ptrdiff_t)rows[k] * FG_PANEL + v * FG_LANES);
             const ivec better = (ivec)(s > best[v]);
             best[v] = where(better, s, best[v]);
             index[v] = where(better, number, index[v]);
@@ -206,9 +225,11 @@ FG_INLINE void finish_rows(const fg_job *job, int64_t first_row, int n_real, con
     acc[FG_LOG_MAX] += sum_lanes(log_max);
 }
 
-/* Scores (K, panel) of K active components without their common term in, weighted responsibilities out. */
-static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows, const int *active, int K,
-                            const double *weight, const double *common, double *restrict s, double *acc)
+/* Scores (K, panel) of K active components without their common term in, weighted responsibilities out.
+ * by_number: those rows in the order of their components. */
+static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows, const int *active,
+                            const int *by_number, int K, const double *weight, const double *common,
+                            double *restrict s, double *acc)
 {
     const int64_t first_row = first + (int64_t)q * FG_PANEL;
     const int n_real = n_rows - q * FG_PANEL < FG_PANEL ? n_rows - q * FG_PANEL : FG_PANEL;
@@ -223,7 +244,7 @@ static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows,
         log_sum[v] = splat(0.0);
     if (job->hard || job->out_labels) {
         vec index[FG_VECTORS];
-        best_component(K, s, best, index);
+        best_component(K, by_number, s, best, index);
         if (job->out_labels)
             for (int b = 0; b < n_real; b++)
                 job->out_labels[first_row + b] = active[(int)index[b / FG_LANES][b % FG_LANES]];

@@ -25,7 +25,8 @@
 /* Whether stages may pay at all. */
 static int may_tell_early(const fg_job *job)
 {
-    return job->root && job->root_shape == FG_MATRIX && !job->root_is_shared && job->n_features >= FG_PARTIAL_FROM;
+    return !job->hard && job->root && job->root_shape == FG_MATRIX && !job->root_is_shared &&
+           job->n_features >= FG_PARTIAL_FROM;
 }
 
 /* Whether the first coordinates show that no row of a panel matters to component k; their squares summed. */

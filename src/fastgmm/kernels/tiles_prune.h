@@ -14,6 +14,9 @@
  * responsibility together with its first and second moments in units of the component, r (1 + d^2), is below
  * exp(-margin_k).  Nothing here depends on how good the guesses are but the time it takes.
  *
+ * Where all of a row goes to its best component (k-means), what is skipped must be nothing at all: component k is
+ * skipped if  constant_k - d^2 / 2  is less than `least` by more than scores err.  Then no row would choose it.
+ *
  * Bounds have a sign: positive where the component was scored, so that its rows are that near; negative where it was
  * found negligible, which it may well be again: what drift leaves in doubt of these is left to step 3.
  */
@@ -30,13 +33,16 @@ static float inward(double distance)
     return d >= FLT_MAX ? FLT_MAX : d > 0 ? (float)d : 0.0f; /* NaN becomes 0: nothing is known */
 }
 
-/* Largest value of margin + log(r p(x) (1 + d^2)) where d is at least `distance`; INFINITY where it is below 1. */
-static double highest_score(double constant, double margin, double distance)
+/* Largest value of margin + log(r p(x) (1 + d^2)) where d is at least `distance`; INFINITY where it is below 1.
+ * hard: of margin + log p(x); INFINITY where nothing is known, so that a score of that value is not reached. */
+static double highest_score(int hard, double constant, double margin, double distance)
 {
+    const double square = distance * distance, y = 1.0 + square;
+    if (hard)
+        return distance > 0.0 ? margin + constant - 0.5 * square : INFINITY;
     if (!(distance >= 1.0))
         return INFINITY;
     /* log y < (e + 1) log 2 for y = 2^e m, m < 2; distances are below 2^128 */
-    const double square = distance * distance, y = 1.0 + square;
     int64_t bits;
     memcpy(&bits, &y, sizeof bits);
     const double log_y = (double)((bits >> 52) - 1022) * 0x1.62e42fefa39f0p-1;
@@ -102,6 +108,10 @@ static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, 
     const int K = job->n_components;
     float *distance = job->distance + number * K;
     int n = 0, have_features = 0, whole_block = 0;
+    /* What scores err by. Those of k-means are expanded wherever the rows are: as many units in the last place of
+     * the largest term as there are terms. (That of |centre|^2 is among them, or below what distances are rounded
+     * inward by.) Others err by 1e-9 at most, and the margin is wider than that. */
+    const double error = job->hard ? (job->n_features + 8) * DBL_EPSILON * bound : 0.0;
     if (job->project_whole_block) {
         whole_block = choose(job, s, bound, s->identity, K) > 0;
         if (whole_block)
@@ -115,7 +125,7 @@ static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, 
     for (int k = 0; k < K; k++) {
         const int leave = stages && signbit(distance[k]);
         distance[k] = -inward((fabsf(distance[k]) - job->drift_shift[k]) * job->drift_factor[k]);
-        s->highest[k] = highest_score(job->constant[k], job->margin[k], -distance[k]);
+        s->highest[k] = highest_score(job->hard, job->constant[k], job->margin[k] + error, -distance[k]);
         if (!leave && !(s->highest[k] <= job->least[number]))
             s->active[n++] = k;
     }
@@ -137,11 +147,14 @@ static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, 
             s->active[n++] = k;
     }
     *n_projected += score_some(job, s, n_panels, bound, whole_block, n_guessed, n, &have_features);
+    for (int j = 0, g = 0, a = n_guessed; j < n; j++) /* both parts are in order */
+        s->by_number[j] = a == n || (g < n_guessed && s->active[g] < s->active[a]) ? g++ : a++;
     job->least[number] = least;
     for (int j = 0; j < n; j++) {
         const int k = s->active[j];
         /* the score's error is at most 1e-9, and d^2 twice that */
-        distance[k] = inward(sqrt(2.0 * (job->constant[k] - best_of_block(job, s, j, n_panels, common)) - 1e-6));
+        const double slack = job->hard ? 2.0 * error : 1e-6;
+        distance[k] = inward(sqrt(2.0 * (job->constant[k] - best_of_block(job, s, j, n_panels, common)) - slack));
     }
     return n;
 }
