@@ -14,7 +14,8 @@ from sklearn.cluster import kmeans_plusplus
 from fastgmm import lloyd as lloyd_module
 from fastgmm.blocks import ArrayData
 from fastgmm.frame import Frame
-from fastgmm.kmeans import fill_empty, plus_plus
+from fastgmm.kernels._pass import LINEAR, PAIRS, SCALAR, Pass
+from fastgmm.kmeans import fill_empty, nearest_centre_map, plus_plus
 from fastgmm.lloyd import NearestPruning, assign, lloyd
 
 # Means of a few hundred rows summed in another order, on data of unit spread: each sum errs by some eps of
@@ -428,18 +429,22 @@ def test_each_term_of_the_bound_is_needed(monkeypatch):
         assert differ()
 
 
-def test_of_equal_centres_the_first_has_the_rows(isa):
-    """Also where a later one was scored first: bounds of the first were too good, those of the second not."""
-    X = np.repeat(np.arange(8.0)[:, None], 96, axis=0)
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_of_equal_scores_the_first_counts(late, isa):
+    """Also where a guess at the row's distance had one of the two centres scored after the other."""
+    X = np.zeros((96, 1))
+    centres = np.array([[1.0], [-1.0], [1.0]])
     frame = Frame(np.zeros(1), np.ones(1))
-    data = ArrayData(X)
-    with forced_pruning("always"):
-        pruning = NearestPruning(data, frame, 3, 4, 1)
-    assign(data, np.array([[20.0], [3.0], [-20.0]]), frame, 1, pruning)
-    # the first comes to where the second is: the block of rows there had it far away
-    assign(data, np.array([[20.0], [3.0], [-20.0]]), frame, 1, pruning)
-    means, _ = assign(data, np.array([[3.0], [3.0], [-20.0]]), frame, 1, pruning)
-    np.testing.assert_allclose(means[:, 0], [3.5, 3.0, -20.0])
+    distance = np.zeros((1, 3), dtype=np.float32)
+    distance[0, late] = 0.5  # a bound that says nothing, but looks too far for a row at its centre
+    sweep = Pass(X, None, frame, 3)
+    sweep.in_order(np.arange(96, dtype=np.uint32))
+    sweep.prune(distance, np.zeros(1), np.zeros(3), np.ones(3), np.zeros(3), 96)
+    sweep.score(nearest_centre_map(centres, frame.scale, frame, LINEAR, 1), hard=True)
+    sweep.accumulate(LINEAR, 1, True, None, None, SCALAR, False, False)
+    sums = sweep.run(1)
+    np.testing.assert_array_equal(sums["weight"], [96, 0, 0])
+    assert sums["head"][PAIRS] == 3
 
 
 @pytest.mark.parametrize("n_threads", [2, 3, 8])
