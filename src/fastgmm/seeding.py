@@ -41,6 +41,10 @@ ROWS_LOOKED_AT, FEWEST_LEFT_OUT = 1 << 15, 4
 N_TRIALS = 3
 # Log-likelihoods that differ by less than this share are equal.
 TIE = 1e-9
+# Clusters are judged by all of the other sub-sample where a score has up to so many terms a feature, by as
+# many times fewer rows as it has more, down to this share: a full covariance of 64 features has 34 terms a
+# feature, and trials differ by far more than what such a quarter tells of them.
+TERMS_PER_FEATURE, SMALLEST_JURY = 8, 4
 # Rows of these that k-means++ draws from: it looks at each of them once per component.
 DRAWN_PER_COMPONENT, FEWEST_DRAWN = 32, 1024
 # Lloyd's steps over all rows after those on the sub-sample, whose centres are a sample's. A step scores D
@@ -211,7 +215,16 @@ class _Start:
         weight = sweep.run(self.options.n_threads)["weight"] + 10.0 * EPSILON
         return weight / weight.sum()
 
-    def judged(self, centres: FloatArray, units: FloatArray, rows: ArrayData) -> float:
+    def jury(self, rows: ArrayData) -> ArrayData:
+        """Those of the rows that trials are judged by."""
+        n_terms = self.structure.n_terms(rows.n_features)
+        step = min(max(n_terms // (TERMS_PER_FEATURE * rows.n_features), 1), SMALLEST_JURY)
+        assert rows.sample_weight is not None
+        return ArrayData(rows.X[::step], rows.sample_weight[::step])
+
+    def judged(
+        self, centres: FloatArray, units: FloatArray, rows: ArrayData, pruning: NearestPruning
+    ) -> float:
         """Log-likelihood of other rows under the clusters, each covariance drawn towards their mean.
 
         Clusters of a sub-sample may have fewer rows than a covariance has parameters: as many rows of the
@@ -220,7 +233,7 @@ class _Start:
         """
         structure, D = self.structure, self.data.n_features
         centred = np.full(self.n_components, self._is_centred())
-        statistics = self.nearest(self.data, centres, units, centres, centred)
+        statistics = self.nearest(self.data, centres, units, centres, centred, pruning)
         with np.errstate(all="ignore"):
             estimate = structure.estimate(statistics, self.options.reg_covar, self.options.n_threads)
         weights, means, covariances, _ = estimate.parameters
@@ -292,26 +305,30 @@ def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
     if structure.common_scale:
         frames = frames[:1]
     trial = _Start(sample, structure, start.frame, n_components, start.options)
+    jury = others if others is sample else trial.jury(others)
     best: tuple[FloatArray, Frame] | None = None
     best_bound = -np.inf
     for frame in (frames * N_TRIALS)[:N_TRIALS]:
         rows = frame.to_frame(sample.X)
         step = max(1, sample.n_rows // max(DRAWN_PER_COMPONENT * n_components, FEWEST_DRAWN))
         index = step * plus_plus(rows[::step], weight[::step], n_components, random_state)
-        centres = lloyd(sample, sample.X[index], frame, SAMPLE_STEPS, n_threads, while_it_pays=True)
-        bound = trial.judged(centres, frame.scale, others)
+        pruning = NearestPruning(sample, frame, n_components, SAMPLE_STEPS, n_threads)
+        centres = lloyd(
+            sample, sample.X[index], frame, SAMPLE_STEPS, n_threads, while_it_pays=True, pruning=pruning
+        )
+        bound = trial.judged(centres, frame.scale, jury, pruning)
         # trials that find the same clusters in another order tie but for rounding: the first of them counts
         if best is None or bound - best_bound > TIE * abs(bound):
             best, best_bound = (centres, frame), bound
     assert best is not None
     centres, frame = best
-    pruning = None
+    known: NearestPruning | None = None
     if others is not sample:
         n_steps = data.n_features // FEATURES_PER_STEP - 2
         n_steps = min(max(n_steps, FEWEST_STEPS), MOST_STEPS)
-        pruning = NearestPruning(data, frame, n_components, n_steps + 1, n_threads)
-        centres = lloyd(data, centres, frame, n_steps, n_threads, pruning=pruning)
-    return start.from_centres(centres, frame.scale, move_empty=True, pruning=pruning)
+        known = NearestPruning(data, frame, n_components, n_steps + 1, n_threads)
+        centres = lloyd(data, centres, frame, n_steps, n_threads, pruning=known)
+    return start.from_centres(centres, frame.scale, move_empty=True, pruning=known)
 
 
 def _kmeans_frames(sample: ArrayData) -> list[Frame]:
