@@ -287,8 +287,11 @@ def test_drift_bounds_distances(kind, seed, n_features, size):
             oracle_root(old, kind, k, n_features).T @ np.linalg.inv(oracle_root(new, kind, k, n_features)).T
         )
         exact = np.linalg.norm(ratio, 2)
-        # |E^4|_F^(1/4) is at most D^(1/8) times |E|_2, and that applies to its distance from the mean only
-        assert exact <= stretch[k] <= 1.0001 * n_features ** (1 / 16) * max(exact, 1e-3)
+        # |E^4|_F^(1/4) is at most D^(1/8) |E|_2, E the squares of singular values about their mean
+        squares = np.linalg.svd(ratio, compute_uv=False) ** 2
+        spread = np.abs(squares - squares.mean()).max()
+        largest = np.sqrt(squares.mean() + n_features ** (1 / 8) * spread)
+        assert exact <= stretch[k] <= 1.0001 * max(largest, 1e-3)
         move = np.linalg.norm((new.means[k] - old.means[k]) @ old_root)
         assert move <= shift[k] <= 1.0001 * move + 1e-12
 
@@ -510,15 +513,54 @@ def test_history_tells_what_was_scored():
     assert len(gm.history_["pairs_centred"]) == gm.n_iter_
 
 
-def test_bounds_take_little_memory():
-    """Where they would take more than a twentieth of the rows', passes are dense."""
-    frame = Frame(np.zeros(3), np.ones(3))
-    few, many = (
-        Pruning(ArrayData(np.zeros((100_000, 3))), STRUCTURES["full"], frame, K, 1) for K in (64, 600)
-    )
-    assert few.possible
-    assert not many.possible
-    assert 4 * 64 * few.n_blocks <= 0.05 * 100_000 * 24
+@pytest.mark.parametrize(("n_features", "n_components"), [(3, 64), (3, 600), (8, 1024), (64, 4096)])
+def test_bounds_take_little_memory(n_features, n_components):
+    """At most a twentieth of the rows': several blocks share bounds where there are many components."""
+    data = ArrayData(np.zeros((200_000, n_features)))
+    frame = Frame(np.zeros(n_features), np.ones(n_features))
+    pruning = Pruning(data, STRUCTURES["full"], frame, n_components, 1)
+    assert pruning.possible
+    assert 4 * n_components * (pruning.n_bounds - 1) <= 0.05 * data.X.nbytes
+    assert (pruning.blocks_per_bound > 1) == (n_components > 64)
+
+
+def test_few_rows_of_many_components_are_visited_as_they_lie():
+    data, frame = ArrayData(np.zeros((20_000, 3))), Frame(np.zeros(3), np.ones(3))
+    assert not Pruning(data, STRUCTURES["full"], frame, 4096, 1).possible
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_shared", [2, 3, 7, 100])
+def test_blocks_that_share_bounds(kind, n_shared):
+    """Statistics of pruned passes are those of dense ones; other blocks than those scored are known, too."""
+    X, moved = clusters(kind, n_features=3, n_rows=5000)
+    pruning.set_blocks_per_bound(n_shared)
+    try:
+        passes = Passes(X, kind, 12, n_threads=2)
+    finally:
+        pruning.set_blocks_per_bound(None)
+    assert passes.pruning.n_bounds == -(-53 // n_shared)
+    shares = []
+    for step in range(8):
+        parameters = moved(0.2 / (1 + step))
+        found, expected = passes.pruned(parameters), passes.dense(parameters)
+        shares.append(found.pairs / passes.pruning.n_pairs)
+        assert whitened_difference(found, expected, parameters, passes.structure) <= tolerances.PRUNED
+        check_bounds(passes, X, parameters)
+    if n_shared < 100:  # a bound of all rows tells nothing
+        assert min(shares) < 0.9
+
+
+def check_bounds(passes, X, parameters):
+    """No row of the blocks of a bound is nearer than it says."""
+    state = passes.pruning
+    kind, (K, D) = passes.structure.name, parameters.means.shape
+    for k in range(K):
+        y = (X[state.order] - parameters.means[k]) @ oracle_root(parameters, kind, k, D)
+        distance = np.linalg.norm(y, axis=1)
+        for i in range(state.n_bounds):
+            nearest = distance[i * state.rows_per_bound : (i + 1) * state.rows_per_bound].min()
+            assert abs(state.distance[i, k]) <= nearest
 
 
 def test_passes_refuse_bounds_of_other_blocks():

@@ -7,6 +7,7 @@ and the parameters these belong to; and the rules that say when it pays.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ._typing import FloatArray
 from .blocks import ArrayData
 from .frame import Frame
-from .kernels._order import inherited_bounds, mark_near, sorted_positions
+from .kernels._order import inherited_bounds, inherited_least, mark_near, sorted_positions
 from .kernels._pass import BLOCK_STEP, MATRIX, Pass, plan
 from .parameters import Parameters
 from .score_map import ScoreMap
@@ -46,6 +47,7 @@ FIRST_SORT, NEXT_SORT = 2, 4
 SORT_TERMS, SCORE_TERMS, SHARED_TERMS = 1000, 8, 4
 
 _choice = "auto"
+_blocks_per_bound: int | None = None
 
 
 def set_pruning_choice(choice: str) -> None:
@@ -54,6 +56,12 @@ def set_pruning_choice(choice: str) -> None:
     if choice not in ("auto", "always", "never"):
         raise ValueError(f"choice must be 'auto', 'always' or 'never', not {choice!r}")
     _choice = choice
+
+
+def set_blocks_per_bound(n_blocks: int | None) -> None:
+    """So many, or as many as it takes; for tests."""
+    global _blocks_per_bound
+    _blocks_per_bound = n_blocks
 
 
 def lost_too_much(statistics: Statistics, parameters: Parameters) -> bool:
@@ -66,6 +74,13 @@ def lost_too_much(statistics: Statistics, parameters: Parameters) -> bool:
     before = parameters.weights * total
     alive = statistics.weight + before * np.exp(-NEGLIGIBLE) >= STARVED_SHARE * total
     return bool((alive & (statistics.weight < LARGEST_LOSS * before)).any())
+
+
+def blocks_per_bound(data: ArrayData, n_components: int, block_rows: int) -> int:
+    """Blocks that share bounds on their distances from all components: as few as memory allows."""
+    if _blocks_per_bound is not None:
+        return _blocks_per_bound
+    return ceil(4 * n_components / (LARGEST_SHARE * block_rows * data.row_bytes))
 
 
 class Keys(NamedTuple):
@@ -86,12 +101,19 @@ class Bounds(NamedTuple):
     margin: FloatArray
     block_rows: int
     keys: Keys | None
+    blocks_per_bound: int = 1
 
     def apply_to(self, sweep: Pass) -> None:
         """Have a pass visit the rows in this order, skip what it may, and write keys if they are wanted."""
         sweep.in_order(self.order)
         sweep.prune(
-            self.distance, self.least, self.drift_shift, self.drift_factor, self.margin, self.block_rows
+            self.distance,
+            self.least,
+            self.drift_shift,
+            self.drift_factor,
+            self.margin,
+            self.block_rows,
+            self.blocks_per_bound,
         )
         if self.keys is not None:
             sweep.write(keys=self.keys.components, key_densities=self.keys.densities)
@@ -101,7 +123,13 @@ class BlockBounds:
     """An order of the rows, bounds of its blocks, and when both are given up: what pruned passes share."""
 
     def __init__(
-        self, data: ArrayData, frame: Frame, n_components: int, block_rows: int, n_threads: int
+        self,
+        data: ArrayData,
+        frame: Frame,
+        n_components: int,
+        block_rows: int,
+        n_threads: int,
+        blocks_per_bound: int = 1,
     ) -> None:
         self.data, self.frame = data, frame
         self.n_components, self.n_threads = n_components, n_threads
@@ -109,6 +137,9 @@ class BlockBounds:
         # blocks as small as they come: small problems have a few of them
         self.block_rows = BLOCK_STEP if self.always else block_rows
         self.n_blocks = -(-data.n_positive // self.block_rows)
+        self.blocks_per_bound = blocks_per_bound
+        self.rows_per_bound = self.block_rows * blocks_per_bound
+        self.n_bounds = -(-self.n_blocks // blocks_per_bound)
         self.n_pairs = self.n_blocks * n_components
         self.order: NDArray[np.uint32] | None = None
         self.distance: NDArray[np.float32] | None = None
@@ -122,8 +153,8 @@ class BlockBounds:
 
     def possible_if(self, pays: bool) -> bool:
         """Whether to prune at all: where it can be done, is not forbidden, and pays or is asked for."""
-        share = 4 * self.n_components <= LARGEST_SHARE * self.block_rows * self.data.row_bytes
-        pays = pays and share and self.n_blocks >= FEWEST_BLOCKS
+        share = 4 * self.n_components <= LARGEST_SHARE * self.rows_per_bound * self.data.row_bytes
+        pays = pays and share and self.n_bounds >= FEWEST_BLOCKS
         # rows are numbered, and pairs of components, in 32 bits
         can = self.data.n_rows < 2**32 and self.n_components**2 < 2**31
         return can and _choice != "never" and (pays or self.always)
@@ -162,8 +193,8 @@ class BlockBounds:
         """Put rows in order by keys that those of positive weight got as they lie; forget about blocks."""
         rows, positions = self.positive_rows(), self._sorted(keys)
         self.order = positions if rows is None else rows[positions]
-        self.distance = np.full((self.n_blocks, self.n_components), -0.0, dtype=np.float32)
-        mark_near(self.distance, keys.components, positions, self.block_rows, self.n_threads)
+        self.distance = np.full((self.n_bounds, self.n_components), -0.0, dtype=np.float32)
+        mark_near(self.distance, keys.components, positions, self.rows_per_bound, self.n_threads)
         self.least = np.full(self.n_blocks, -np.inf)
 
     def sort_again(self) -> None:
@@ -177,10 +208,9 @@ class BlockBounds:
         self.sorted_again = True
         self.next_sort *= NEXT_SORT
         self.order = self.order[positions]
-        self.distance, self.least = inherited_bounds(
-            self.distance, self.least, positions, self.block_rows, self.n_threads
-        )
-        mark_near(self.distance, components, positions, self.block_rows, self.n_threads)
+        self.least = inherited_least(self.least, positions, self.block_rows)
+        self.distance = inherited_bounds(self.distance, positions, self.rows_per_bound, self.n_threads)
+        mark_near(self.distance, components, positions, self.rows_per_bound, self.n_threads)
 
     def _sorted(self, keys: Keys) -> NDArray[np.uint32]:
         return sorted_positions(keys.components, keys.densities, self.n_components, self.n_threads)
@@ -194,7 +224,9 @@ class Pruning(BlockBounds):
     ) -> None:
         n_terms = structure.n_terms(data.n_features)
         block_rows = plan(data.n_positive, n_components, data.n_features, n_terms, 1)[0]
-        super().__init__(data, frame, n_components, block_rows, n_threads)
+        super().__init__(
+            data, frame, n_components, block_rows, n_threads, blocks_per_bound(data, n_components, block_rows)
+        )
         self.structure = structure
         self.parameters: Parameters | None = None  # that the bounds belong to
         # what a score of tied covariances has in common with the others of its row is computed in any case
@@ -235,8 +267,9 @@ class Pruning(BlockBounds):
         if self.n_passes + 1 == self.next_sort:  # this pass tells what the next one's order is
             self.keys = self.new_keys()
         return Bounds(
-            self.order, self.distance, self.least, shift, factor, margin, self.block_rows, self.keys
-        )
+            self.order, self.distance, self.least, shift, factor, margin, self.block_rows, self.keys,
+            self.blocks_per_bound,
+        )  # fmt: skip
 
     def _sort_at_first(self, parameters: Parameters) -> None:
         """By the most likely component if all had their mean covariance, at D terms a score."""

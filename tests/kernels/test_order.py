@@ -7,7 +7,7 @@ import pytest
 
 from fastgmm.blocks import ArrayData
 from fastgmm.frame import Frame
-from fastgmm.kernels._order import inherited_bounds, mark_near, sorted_positions
+from fastgmm.kernels._order import inherited_bounds, inherited_least, mark_near, sorted_positions
 from fastgmm.passes import accumulate
 from fastgmm.structures import STRUCTURES
 
@@ -34,7 +34,8 @@ def test_inherited_bounds_are_those_of_all_blocks_that_rows_come_from(n_threads)
     least = rng.standard_normal(n_blocks)
     positions = rng.permutation(n_rows).astype(np.uint32)
     positions[300:500] = np.sort(positions[300:500])  # runs from one block, too
-    found, found_least = inherited_bounds(distance, least, positions, block_rows, n_threads)
+    found = inherited_bounds(distance, positions, block_rows, n_threads)
+    found_least = inherited_least(least, positions, block_rows)
     for b in range(n_blocks):
         blocks = np.unique(positions[b * block_rows : (b + 1) * block_rows] // block_rows)
         np.testing.assert_array_equal(found[b], -np.abs(distance[blocks]).min(axis=0))

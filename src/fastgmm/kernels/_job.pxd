@@ -56,6 +56,8 @@ cdef extern from "job.h" nogil:
         const double *drift_shift
         const double *drift_factor
         const double *margin
+        int blocks_per_bound
+        int64_t n_blocks
         int accumulate
         int accumulate_terms
         const int *slot
@@ -81,6 +83,8 @@ cdef extern from "job.h" nogil:
         double *reach
         double *best
         double *highest
+        float *near
+        float *nearest
         unsigned char *project
         int *identity
         int *panels

@@ -7,12 +7,9 @@ def sorted_positions(
     keys: NDArray[np.int32], density: NDArray[np.float32], n_components: int, n_threads: int
 ) -> NDArray[np.uint32]: ...
 def inherited_bounds(
-    distance: NDArray[np.float32],
-    least: FloatArray,
-    positions: NDArray[np.uint32],
-    block_rows: int,
-    n_threads: int,
-) -> tuple[NDArray[np.float32], FloatArray]: ...
+    distance: NDArray[np.float32], positions: NDArray[np.uint32], rows: int, n_threads: int
+) -> NDArray[np.float32]: ...
+def inherited_least(least: FloatArray, positions: NDArray[np.uint32], rows: int) -> FloatArray: ...
 def mark_near(
     distance: NDArray[np.float32],
     keys: NDArray[np.int32],

@@ -104,42 +104,47 @@ def sorted_positions(
     return positions
 
 
-cdef void inherit_block(
-    const float[:, ::1] distance, const double[::1] least, const uint32_t[::1] positions,
-    int64_t first, int64_t end, int block_rows,  # IN
-    float *new_distance, double *new_least,        # OUT
+cdef void inherit_bound(
+    const float[:, ::1] distance, const uint32_t[::1] positions, int64_t first, int64_t end, int rows,  # IN
+    float *new_distance,                                                                                # OUT
 ) noexcept nogil:
-    cdef int64_t i, block, last = -1
+    cdef int64_t i, bound, last = -1
     cdef Py_ssize_t k
     for i in range(first, end):
-        block = positions[i] // block_rows
-        if block == last:
+        bound = positions[i] // rows
+        if bound == last:
             continue
-        last = block
+        last = bound
         for k in range(distance.shape[1]):
-            new_distance[k] = max(new_distance[k], -fabsf(distance[block, k]))
-        new_least[0] = min(new_least[0], least[block])
+            new_distance[k] = max(new_distance[k], -fabsf(distance[bound, k]))
 
 
 def inherited_bounds(
-    const float[:, ::1] distance, const double[::1] least, const uint32_t[::1] positions, int block_rows,
-    int n_threads,
+    const float[:, ::1] distance, const uint32_t[::1] positions, int rows, int n_threads,
 ):
-    """Bounds for blocks of rows that stood at `positions` before: minus the least of those blocks' bounds."""
-    cdef int64_t n = positions.shape[0], n_blocks = distance.shape[0], b
+    """Bounds of so many rows each that stood at `positions` before: minus the least of those they had."""
+    cdef int64_t n = positions.shape[0], n_bounds = distance.shape[0], b
     new_distance = np.full((distance.shape[0], distance.shape[1]), -np.inf, dtype=np.float32)
-    new_least = np.full(n_blocks, np.inf)
     cdef float[:, ::1] d = new_distance
-    cdef double[::1] m = new_least
     if n_threads <= 1:  # without OpenMP: a forked child must not touch its parent's threads
-        for b in range(n_blocks):
-            inherit_block(distance, least, positions, b * block_rows, min((b + 1) * block_rows, n),
-                          block_rows, &d[b, 0], &m[b])
+        for b in range(n_bounds):
+            inherit_bound(distance, positions, b * rows, min((b + 1) * rows, n), rows, &d[b, 0])
     else:
-        for b in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
-            inherit_block(distance, least, positions, b * block_rows, min((b + 1) * block_rows, n),
-                          block_rows, &d[b, 0], &m[b])
-    return new_distance, new_least
+        for b in prange(n_bounds, nogil=True, num_threads=n_threads, schedule="static"):
+            inherit_bound(distance, positions, b * rows, min((b + 1) * rows, n), rows, &d[b, 0])
+    return new_distance
+
+
+def inherited_least(const double[::1] least, const uint32_t[::1] positions, int rows):
+    """The least of what was known of the blocks that the rows of each block come from, (n_blocks,)."""
+    cdef int64_t n = positions.shape[0], i, block
+    new_least = np.full(least.shape[0], np.inf)
+    cdef double[::1] m = new_least
+    with nogil:
+        for i in range(n):
+            block = i // rows
+            m[block] = min(m[block], least[positions[i] // rows])
+    return new_least
 
 
 cdef void mark_block(

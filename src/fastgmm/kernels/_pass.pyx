@@ -207,12 +207,16 @@ cdef class Pass:
 
     def prune(self, float[:, ::1] distance not None, double[::1] least not None,
               const double[::1] drift_shift not None, const double[::1] drift_factor not None,
-              const double[::1] margin not None, int block_rows):
-        """Score only what may matter; distance (n_blocks, K) and least (n_blocks,) are read and written."""
+              const double[::1] margin not None, int block_rows, int blocks_per_bound=1):
+        """Score only what may matter; distance (n_bounds, K) and least (n_blocks,) are read and written."""
         if self.job.order == NULL:
             raise TypeError("pruning needs rows in order")
-        if block_rows <= 0 or block_rows % FG_BLOCK_STEP or distance.shape[0] * block_rows < self.n_rows:
+        cdef int64_t n_blocks = least.shape[0]
+        if block_rows <= 0 or block_rows % FG_BLOCK_STEP or n_blocks * block_rows < self.n_rows \
+                or blocks_per_bound <= 0 or distance.shape[0] * blocks_per_bound < n_blocks:
             raise ValueError("bounds are kept for other blocks than these")
+        self.job.n_blocks = n_blocks
+        self.job.blocks_per_bound = blocks_per_bound
         self.keep.extend((distance, least, drift_shift, drift_factor, margin))
         self.block_rows = block_rows
         self.job.distance = &distance[0, 0]
@@ -342,7 +346,7 @@ cdef class Pass:
         s.begin, s.end = self.begin, self.end
         s.block_rows, s.chunk_rows, s.n_chunks = plan(
             self.end - self.begin, self.job.n_components, self.job.n_features, self.job.n_terms,
-            self.job.accumulator_size, self.block_rows)
+            self.job.accumulator_size, self.block_rows, max(1, self.job.blocks_per_bound))
         sums = np.empty(self.job.accumulator_size)
         cdef double[::1] out = sums
         n_threads = self.useful_threads(n_threads)

@@ -80,8 +80,11 @@ cdef ptrdiff_t scratch_per_row(ptrdiff_t K, ptrdiff_t D, ptrdiff_t P) noexcept n
 
 
 def plan(int64_t n_rows, int n_components, int n_features, int n_terms, ptrdiff_t accumulator_size,
-         int block_rows=0):
-    """Rows of a block (unless given), rows of a chunk, number of chunks: functions of shapes alone."""
+         int block_rows=0, int blocks_at_once=1):
+    """Rows of a block (unless given), rows of a chunk, number of chunks: functions of shapes alone.
+
+    A chunk is made of so many blocks at once.
+    """
     cdef ptrdiff_t row_bytes = 8 * scratch_per_row(n_components, n_features, n_terms)
     if block_rows == 0:
         block_rows = LARGEST_BLOCK
@@ -93,7 +96,8 @@ def plan(int64_t n_rows, int n_components, int n_features, int n_terms, ptrdiff_
     while chunk_rows < LARGEST_CHUNK and n_rows > 64 * chunk_rows:
         chunk_rows *= 2
     chunk_rows = max(chunk_rows, (n_rows + most - 1) // most)
-    chunk_rows = ((chunk_rows + block_rows - 1) // block_rows) * block_rows
+    cdef int64_t unit = <int64_t>block_rows * blocks_at_once
+    chunk_rows = ((chunk_rows + unit - 1) // unit) * unit
     return block_rows, chunk_rows, max(1, (n_rows + chunk_rows - 1) // chunk_rows)
 
 
@@ -110,10 +114,10 @@ cdef char *new_scratch(const fg_job *job, int block_rows, fg_scratch *s) noexcep
     # Scores are projected a panel at a time, of which FG_BLOCK_STEP rows hold the largest.
     cdef ptrdiff_t n_centred = D * (B if job.n_slots or job.want_scatter else FG_BLOCK_STEP)
     cdef ptrdiff_t n_identity = max(K, D), n_panels = B, i  # no panel has fewer rows than one
-    # All of it per row, then best, reach, highest, project, identity, panels, active and by_number; each of the
-    # 14 arrays below may be rounded up to 8 doubles.
+    # All of it per row, then best, reach, highest, project, near, nearest, identity, panels, active and
+    # by_number; each of the 16 arrays below may be rounded up to 8 doubles.
     cdef ptrdiff_t total = (
-        B * scratch_per_row(K, D, job.n_terms) + B + n_phi + 4 * K + n_identity + n_panels + 14 * 8)
+        B * scratch_per_row(K, D, job.n_terms) + B + n_phi + 6 * K + n_identity + n_panels + 16 * 8)
     cdef char *memory = <char *>malloc(total * 8 + 64)
     if memory == NULL:
         return NULL
@@ -129,6 +133,8 @@ cdef char *new_scratch(const fg_job *job, int block_rows, fg_scratch *s) noexcep
     s.best = aligned(&cursor, B)
     s.highest = aligned(&cursor, K)
     s.project = <unsigned char *>aligned(&cursor, (K + 7) // 8)
+    s.near = <float *>aligned(&cursor, (K + 1) // 2)
+    s.nearest = <float *>aligned(&cursor, (K + 1) // 2)
     s.identity = <int *>aligned(&cursor, (n_identity + 1) // 2)
     s.panels = <int *>aligned(&cursor, (n_panels + 1) // 2)
     s.active = <int *>aligned(&cursor, (K + 1) // 2)

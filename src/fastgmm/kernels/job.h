@@ -82,8 +82,10 @@ typedef struct {
     int hard; /* 1: r_nk = 1 for the best score, 0 for the others */
 
     /* pruning (tiles_prune.h), distance NULL: every component is scored for every row.  Blocks of positions. */
-    float *distance;              /* IN, OUT (n_blocks, K): no row of the block is nearer, in Mahalanobis distance;
+    float *distance;              /* IN, OUT (n_bounds, K): no row of the blocks is nearer, in Mahalanobis distance;
                                    * with a minus where the component was not scored, or may not matter */
+    int blocks_per_bound;         /* of bound number i: blocks i * blocks_per_bound and following */
+    int64_t n_blocks;
     double *least;                /* IN a guess, OUT (n_blocks,): no row's log density is smaller */
     const double *drift_shift, *drift_factor; /* IN (K,): distance now >= (distance then - shift) * factor */
     const double *margin;         /* IN (K,): a score this far below the log density of a row is negligible */
@@ -120,6 +122,8 @@ typedef struct {
     double *reach;    /* (P) max |z| of the block and its features */
     double *best;     /* a vector of block_rows: best score of each row so far, while pruning */
     double *highest;  /* (K) a component with a score beyond what row densities allow may be skipped */
+    float *near;      /* (K) what is known after this block of its distances (as job->distance) */
+    float *nearest;   /* (K) likewise, of all blocks of the bound so far */
     unsigned char *project; /* (K,) by component */
     int *identity;    /* 0, 1, 2, ..., max(K, D) - 1 */
     int *panels;      /* of the block, those with anything to add up */

@@ -17,6 +17,9 @@
  * Where all of a row goes to its best component (k-means), what is skipped must be nothing at all: component k is
  * skipped if  constant_k - d^2 / 2  is less than `least` by more than scores err.  Then no row would choose it.
  *
+ * Where there are many components several blocks share one row of bounds, so that bounds take little memory: each looks
+ * at those of the last pass, and the last of them, in the same thread, leaves the nearest that any of them knows.
+ *
  * Bounds have a sign: positive where the component was scored, so that its rows are that near; negative where it was
  * found negligible, which it may well be again: what drift leaves in doubt of these is left to step 3.
  */
@@ -101,12 +104,26 @@ static int score_some(const fg_job *job, const fg_scratch *s, int n_panels, doub
     return n_projected;
 }
 
+/* What a block knows now of its distances goes into the bounds that it shares. */
+static void keep_nearest(const fg_job *job, const fg_scratch *s, int64_t number, float *distance)
+{
+    const int K = job->n_components, place = (int)(number % job->blocks_per_bound);
+    if (place == 0)
+        memcpy(s->nearest, s->near, (size_t)K * sizeof(float));
+    for (int k = 0; place > 0 && k < K; k++) {
+        const float a = s->nearest[k], b = s->near[k], least = fminf(fabsf(a), fabsf(b));
+        s->nearest[k] = signbit(a) && signbit(b) ? -least : least;
+    }
+    if (place == job->blocks_per_bound - 1 || number == job->n_blocks - 1)
+        memcpy(distance, s->nearest, (size_t)K * sizeof(float));
+}
+
 /* Fills s->active and the rows of resp that belong to it; returns how many components that are. */
 static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, int n_panels, double bound,
                         double *common, int *n_projected)
 {
     const int K = job->n_components;
-    float *distance = job->distance + number * K;
+    float *distance = job->distance + number / job->blocks_per_bound * K;
     int n = 0, have_features = 0, whole_block = 0;
     /* What scores err by. Those of k-means are expanded wherever the rows are: as many units in the last place of
      * the largest term as there are terms. (That of |centre|^2 is among them, or below what distances are rounded
@@ -124,8 +141,8 @@ static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, 
     const int stages = may_tell_early(job);
     for (int k = 0; k < K; k++) {
         const int leave = stages && signbit(distance[k]);
-        distance[k] = -inward((fabsf(distance[k]) - job->drift_shift[k]) * job->drift_factor[k]);
-        s->highest[k] = highest_score(job->hard, job->constant[k], job->margin[k] + error, -distance[k]);
+        s->near[k] = -inward((fabsf(distance[k]) - job->drift_shift[k]) * job->drift_factor[k]);
+        s->highest[k] = highest_score(job->hard, job->constant[k], job->margin[k] + error, -s->near[k]);
         if (!leave && !(s->highest[k] <= job->least[number]))
             s->active[n++] = k;
     }
@@ -142,7 +159,7 @@ static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, 
             continue;
         const double far = !all && stages ? far_from_block(job, s, k, n_panels) : 0.0;
         if (far > 0)
-            distance[k] = -inward(far);
+            s->near[k] = -inward(far);
         else
             s->active[n++] = k;
     }
@@ -154,8 +171,9 @@ static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, 
         const int k = s->active[j];
         /* the score's error is at most 1e-9, and d^2 twice that */
         const double slack = job->hard ? 2.0 * error : 1e-6;
-        distance[k] = inward(sqrt(2.0 * (job->constant[k] - best_of_block(job, s, j, n_panels, common)) - slack));
+        s->near[k] = inward(sqrt(2.0 * (job->constant[k] - best_of_block(job, s, j, n_panels, common)) - slack));
     }
+    keep_nearest(job, s, number, distance);
     return n;
 }
 
