@@ -31,12 +31,15 @@ KERNELS = "src/fastgmm/kernels"
 
 # Plain C objects of _pass: source -> value of -march, None for the compiler's base. Listed by name: a stray
 # file must never end up in a build, nor a missing one go unnoticed.
-ANYWHERE = {"dispatch.c": None, "tiles_base.c": None}
+ANYWHERE = {"dispatch.c": None, "tiles_base.c": None, "tiles_base_single.c": None}
 ON_X86_64 = {
     "dispatch.c": None,
     "tiles_base.c": "x86-64-v2",
+    "tiles_base_single.c": "x86-64-v2",
     "tiles_v3.c": "x86-64-v3",
+    "tiles_v3_single.c": "x86-64-v3",
     "tiles_v4.c": "x86-64-v4",
+    "tiles_v4_single.c": "x86-64-v4",
 }
 
 # No -ffast-math (NaN, inf and the order of sums matter here) and no -march=native (binaries travel).

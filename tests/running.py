@@ -31,9 +31,17 @@ def run_em(
     n_threads: int = 1,
     repair: str = "reseed",
     tol: float = 0.0,
+    arithmetic: str = "float64",
 ):
     """`n_iter` EM iterations from (weights, means, covariances)."""
-    options = EMOptions(tol=tol, reg_covar=reg_covar, max_iter=n_iter, repair=repair, n_threads=n_threads)
+    options = EMOptions(
+        tol=tol,
+        reg_covar=reg_covar,
+        max_iter=n_iter,
+        repair=repair,
+        n_threads=n_threads,
+        arithmetic=arithmetic,
+    )
     if sample_weight is not None:
         sample_weight = np.ascontiguousarray(sample_weight, dtype=np.float64)
     data = ArrayData(X, sample_weight)

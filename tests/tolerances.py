@@ -90,3 +90,14 @@ ANONYMOUS_BYTES = 100 * 2**20
 
 # What is skipped is at most exp(-33) = 4.7e-15 of a component; the rest is the order of the sums.
 PRUNED = 1e-13
+
+# -- single precision ------------------------------------------------------------------------------
+
+# Mean log-likelihood of a fit in float32 arithmetic against float64: relative to max(1, |ll|).
+SINGLE_BOUND = 1e-6
+# One step in float32, whitened: the contract lets moments lose what is left of 24 bits after 2e-3 / 2^-24 of
+# them cancelled, by a bound of which a tenth is seen.
+SINGLE_STEP = 1e-4
+# The package's polynomials for float32, in units in the last place of the exact result.
+SINGLE_EXP_ULP = 2.0
+SINGLE_LOG_ULP = 2.0

@@ -62,6 +62,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         ],
         "repair": [StrOptions({"reseed", "floor", "raise"})],
         "acceleration": [StrOptions({"anderson"}), None],
+        "arithmetic": [StrOptions({"float64", "float32"})],
     }
 
     # ---- what a subclass says ----------------------------------------------------------------------------
@@ -220,6 +221,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             max_iter=int(self.max_iter),
             repair=self.repair,
             acceleration=self.acceleration,
+            arithmetic=self.arithmetic,
             n_threads=n_threads,
         )
         random_state = check_random_state(self.random_state)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from . import single
 from ._typing import BoolArray, FloatArray
 from .acceleration import Anderson
 from .blocks import ArrayData
@@ -22,6 +23,7 @@ from .repair import keep_weightless, repair
 from .score_map import ScoreMap
 from .statistics import Statistics
 from .structures import Estimate, Structure
+from .structures.base import STATISTICS_LIMIT
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class EMOptions:
     max_iter: int = 100
     repair: str = "reseed"
     acceleration: str | None = None
+    arithmetic: str = "float64"
     n_threads: int = 1
 
 
@@ -61,6 +64,7 @@ HISTORY = (
     "seconds_estimate",
     "pairs",
     "pairs_centred",
+    "pairs_single",
     "second_looks",
     "repairs",
     "taken_back",
@@ -84,7 +88,6 @@ class Maximiser:
     ) -> None:
         self.data, self.structure, self.frame, self.options = data, structure, frame, options
         self.n_components = n_components
-        self.pruning = Pruning(data, structure, frame, n_components, options.n_threads)
         self.workspace = _pass.Workspace()
         self.shared_second: FloatArray | None = None
         self.n_reseeds = np.zeros(n_components, dtype=np.int64)
@@ -92,7 +95,10 @@ class Maximiser:
         self.floored = np.zeros(n_components, dtype=bool)
         self.repaired: set[int] = set()
         self.n_repairs = 0
-        self.seconds = self.pairs = self.pairs_centred = 0.0
+        self.single = options.arithmetic == "float32" and single.possible(data, frame)
+        self.double_passes = 0  # to come, before float32 is tried again
+        self.pruning = Pruning(data, structure, frame, n_components, options.n_threads, self.single)
+        self.seconds = self.pairs = self.pairs_centred = self.pairs_single = 0.0
 
     def centred(self, parameters: Parameters) -> BoolArray:
         """Components to accumulate about their means: about the origin they would lose digits."""
@@ -102,7 +108,11 @@ class Maximiser:
         ):
             return np.ones(self.n_components, dtype=bool)
         offset = self.frame.to_frame(parameters.means)
-        return self.structure.needs_centring(parameters, offset, self.frame)
+        return self._needs_centring(parameters, offset)
+
+    def _needs_centring(self, parameters: Parameters, offset: FloatArray) -> BoolArray:
+        limit = single.MOMENTS_LIMIT if self.single else STATISTICS_LIMIT
+        return self.structure.needs_centring(parameters, offset, self.frame, limit)
 
     def collect(
         self, parameters: Parameters, score_map: ScoreMap, centres: FloatArray, centred: BoolArray
@@ -110,19 +120,34 @@ class Maximiser:
         """One pass over the data under parameters, moments about centres for the components marked."""
         began = perf_counter()
         bounds = self.pruning.bounds(parameters)
-        statistics = self._pass(score_map, centres, centred, bounds)
+        statistics = self._pass(parameters, score_map, centres, centred, bounds)
         if bounds is not None:
-            if lost_too_much(statistics, parameters) and statistics.pairs < self.pruning.n_pairs:
+            if (
+                lost_too_much(statistics, parameters, self.pruning.negligible)
+                and statistics.pairs < self.pruning.n_pairs
+            ):
                 self.pruning.forget()
-                statistics = self._pass(score_map, centres, centred, bounds)
+                statistics = self._pass(parameters, score_map, centres, centred, bounds)
             self.pruning.learn(statistics.pairs)
         self.seconds += perf_counter() - began
         return statistics
 
     def _pass(
-        self, score_map: ScoreMap, centres: FloatArray, centred: BoolArray, bounds: Bounds | None
+        self,
+        parameters: Parameters,
+        score_map: ScoreMap,
+        centres: FloatArray,
+        centred: BoolArray,
+        bounds: Bounds | None,
     ) -> Statistics:
         share = self.structure.pooled and not centred.any()
+        # the scatter that all later passes share is worth float64
+        in_single = self.single and not (share and self.shared_second is None)
+        rounded = None
+        if in_single and self.double_passes:
+            self.double_passes -= 1
+        elif in_single:
+            rounded = single.single_map(score_map, parameters, self.frame, self.data.n_positive)
         statistics = accumulate(
             self.data,
             self.structure,
@@ -135,11 +160,15 @@ class Maximiser:
             second=self.shared_second if share else None,
             bounds=bounds,
             workspace=self.workspace,
+            single=rounded,
         )
         if share:
             self.shared_second = statistics.second
+        if rounded is not None and statistics.pairs_single < single.SMALLEST_GAIN * statistics.pairs:
+            self.double_passes = single.REST
         self.pairs += statistics.pairs
         self.pairs_centred += statistics.pairs_centred
+        self.pairs_single += statistics.pairs_single
         return statistics
 
     def maximise(
@@ -187,7 +216,7 @@ class Maximiser:
         """Components whose moments lost too many digits where they were taken: centring them would help."""
         parameters = estimate.parameters
         offset = (parameters.means - statistics.reference) * self.frame.scale
-        lossy = self.structure.needs_centring(parameters, offset, self.frame) & ~estimate.singular
+        lossy = self._needs_centring(parameters, offset) & ~estimate.singular
         # a covariance without a factor may be nothing but cancellation, unless it was centred already
         lost = estimate.singular & (np.abs(offset) > 0).any(axis=1)
         doubtful = (lossy | lost) & ~estimate.starved & ~self.hopeless
@@ -223,7 +252,7 @@ def run(
     parameters, bound = start, previous_bound
     for iteration in range(1, options.max_iter + 1):
         began = perf_counter()
-        maximiser.seconds = maximiser.pairs = maximiser.pairs_centred = 0.0
+        maximiser.seconds = maximiser.pairs = maximiser.pairs_centred = maximiser.pairs_single = 0.0
         score_map = structure.score_map(parameters, frame, options.n_threads, maximiser.pruning.n_active)
         centred = maximiser.centred(parameters)
         statistics = maximiser.collect(parameters, score_map, parameters.means, centred)
@@ -255,6 +284,7 @@ def run(
             perf_counter() - began - maximiser.seconds,
             maximiser.pairs,
             maximiser.pairs_centred,
+            maximiser.pairs_single,
             looks,
             n_repaired,
             int(worse),

@@ -9,9 +9,19 @@ import numpy as np
 from ._typing import BoolArray, FloatArray, LabelArray, OrderArray
 from .blocks import ArrayData
 from .frame import Frame
-from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX, PAIRS, PAIRS_CENTRED, WEIGHT, Pass, Workspace
+from .kernels._pass import (
+    LOG_LIKELIHOOD,
+    LOG_MAX,
+    PAIRS,
+    PAIRS_CENTRED,
+    PAIRS_SINGLE,
+    WEIGHT,
+    Pass,
+    Workspace,
+)
 from .pruning import Bounds
 from .score_map import ScoreMap
+from .single import SingleMap, halves
 from .statistics import Statistics
 from .structures import Structure
 
@@ -34,6 +44,7 @@ def accumulate(
     bounds: Bounds | None = None,
     order: OrderArray | None = None,
     workspace: Workspace | None = None,
+    single: SingleMap | None = None,
 ) -> Statistics:
     """One pass: responsibilities from a score map, an (N, K) array or labels; Statistics out.
 
@@ -47,6 +58,7 @@ def accumulate(
     bounds : for a pass that skips what does not matter (pruning.py)
     order : rows to visit, all of positive weight, in this order; given responsibilities stay by row
     workspace : memory that passes share
+    single : the score map once more, for a pass in single precision; not one that adds up a total scatter
     """
     slots = None
     n_centred = 0 if centred is None else int(np.count_nonzero(centred))
@@ -83,6 +95,10 @@ def accumulate(
         structure.pooled,
         want_scatter,
     )
+    if single is not None:
+        assert not want_scatter
+        about = halves(centres) if n_centred and centres is not None else (None, None)
+        sweep.in_single(single, *about)
     sums = sweep.run(n_threads, workspace)
 
     reference = np.repeat(frame.shift[None, :], n_components, axis=0)
@@ -116,6 +132,7 @@ def accumulate(
         n_rows=data.n_rows,
         pairs=float(head[PAIRS]),
         pairs_centred=float(head[PAIRS_CENTRED]),
+        pairs_single=float(head[PAIRS_SINGLE]),
         fingerprint=made_under,
     )
 

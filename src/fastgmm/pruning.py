@@ -26,6 +26,8 @@ from .structures.base import STARVED_SHARE
 
 # What is skipped changes no weight, mean or covariance of a component by more than exp(-33) = 4.7e-15 of it.
 NEGLIGIBLE = 33.0
+# In single precision by more than exp(-24) = 3.8e-11 of it, a thousandth of what rounding does to each row.
+NEGLIGIBLE_IN_SINGLE = 24.0
 # A component that loses this share of its weight in one pass may miss digits: the pass is done again in full.
 LARGEST_LOSS = 1e-3
 # Bounds take at most this share of the memory of the rows.
@@ -64,15 +66,15 @@ def set_blocks_per_bound(n_blocks: int | None) -> None:
     _blocks_per_bound = n_blocks
 
 
-def lost_too_much(statistics: Statistics, parameters: Parameters) -> bool:
+def lost_too_much(statistics: Statistics, parameters: Parameters, negligible: float = NEGLIGIBLE) -> bool:
     """Whether what a pruned pass skipped may matter to a component that has lost almost all of its weight.
 
-    What is skipped of a component is at most exp(-NEGLIGIBLE) of its weight under the last parameters. Those
+    What is skipped of a component is at most exp(-negligible) of its weight under the last parameters. Those
     that have so little left that they count as starved do so whether or not that is added.
     """
     total = statistics.weight.sum()
     before = parameters.weights * total
-    alive = statistics.weight + before * np.exp(-NEGLIGIBLE) >= STARVED_SHARE * total
+    alive = statistics.weight + before * np.exp(-negligible) >= STARVED_SHARE * total
     return bool((alive & (statistics.weight < LARGEST_LOSS * before)).any())
 
 
@@ -220,14 +222,24 @@ class Pruning(BlockBounds):
     """State of the pruned passes of one fit."""
 
     def __init__(
-        self, data: ArrayData, structure: Structure, frame: Frame, n_components: int, n_threads: int
+        self,
+        data: ArrayData,
+        structure: Structure,
+        frame: Frame,
+        n_components: int,
+        n_threads: int,
+        in_single: bool = False,
     ) -> None:
         n_terms = structure.n_terms(data.n_features)
-        block_rows = plan(data.n_positive, n_components, data.n_features, n_terms, 1)[0]
+        real_bytes = 4 if in_single else 8
+        block_rows = plan(data.n_positive, n_components, data.n_features, n_terms, 1, real_bytes=real_bytes)[
+            0
+        ]
         super().__init__(
             data, frame, n_components, block_rows, n_threads, blocks_per_bound(data, n_components, block_rows)
         )
         self.structure = structure
+        self.negligible = NEGLIGIBLE_IN_SINGLE if in_single else NEGLIGIBLE
         self.parameters: Parameters | None = None  # that the bounds belong to
         # what a score of tied covariances has in common with the others of its row is computed in any case
         shared_terms = SHARED_TERMS * data.n_features**2 if structure.pooled else 0
@@ -262,7 +274,7 @@ class Pruning(BlockBounds):
                 factor = 1.0 / stretch
         self.parameters = parameters
         with np.errstate(divide="ignore"):
-            margin = NEGLIGIBLE - np.log(parameters.weights)
+            margin = self.negligible - np.log(parameters.weights)
         margin[parameters.weights == 0.0] = 0.0  # whose scores are -inf
         if self.n_passes + 1 == self.next_sort:  # this pass tells what the next one's order is
             self.keys = self.new_keys()

@@ -6,6 +6,7 @@ Every start is an M-step from responsibilities, made by the same pass that EM ma
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,8 +136,9 @@ class _Start:
     def _maximise(
         self, collect: Callable[[FloatArray, BoolArray], Statistics], centres: FloatArray, centred: bool
     ) -> Start:
-        """M-step; `collect(centres, centred)` makes statistics."""
-        maximiser = em.Maximiser(self.data, self.structure, self.frame, self.options, self.n_components)
+        """M-step; `collect(centres, centred)` makes statistics, in float64 whatever the fit's arithmetic."""
+        options = replace(self.options, arithmetic="float64")
+        maximiser = em.Maximiser(self.data, self.structure, self.frame, options, self.n_components)
         about = np.full(self.n_components, centred)
         parameters = maximiser.maximise(collect(centres, about), about, None, collect)[0]
         return Start(parameters, tuple(sorted(maximiser.repaired)))

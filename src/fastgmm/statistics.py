@@ -44,6 +44,8 @@ class Statistics:
         (block, component) pairs scored, and how many of them by the projected kernel.
     fingerprint : bytes
         Of the parameters the responsibilities were computed under.
+    pairs_single : float
+        Pairs scored in single precision.
     """
 
     structure: str
@@ -59,6 +61,7 @@ class Statistics:
     pairs: float
     pairs_centred: float
     fingerprint: bytes
+    pairs_single: float = 0.0
 
     def __add__(self, other: Statistics) -> Statistics:
         """Statistics of both sets of rows; refuses sets made under different parameters."""
@@ -80,6 +83,7 @@ class Statistics:
             n_rows=self.n_rows + other.n_rows,
             pairs=self.pairs + other.pairs,
             pairs_centred=self.pairs_centred + other.pairs_centred,
+            pairs_single=self.pairs_single + other.pairs_single,
         )
 
     def scaled(self, factor: float) -> Statistics:

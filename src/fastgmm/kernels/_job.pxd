@@ -21,8 +21,26 @@ cdef extern from "job.h" nogil:
         FG_WEIGHT
         FG_PAIRS
         FG_PAIRS_CENTRED
+        FG_PAIRS_SINGLE
         FG_BLOCK_STEP
         FG_POINTS
+
+    ctypedef struct fg_single:
+        const float *coef
+        const float *offset
+        const float *offset_low
+        const float *root
+        const float *constant
+        const float *common_root
+        const float *centre
+        const float *centre_low
+        const float *about
+        const float *about_low
+        const float *shift
+        const float *shift_low
+        const float *scale
+        double base, limit, largest_reach, largest_roughness, largest_error, slack, share, feature_share
+        const double *roughness
 
     ctypedef struct fg_job:
         const char *x
@@ -71,6 +89,7 @@ cdef extern from "job.h" nogil:
         int32_t *out_key
         float *out_key_density
         ptrdiff_t at_weight, at_terms, at_first, at_second, at_scatter, accumulator_size
+        fg_single single
 
     ctypedef struct fg_scratch:
         int block_rows
@@ -102,6 +121,7 @@ cdef extern from "job.h" nogil:
             const char *x, ptrdiff_t row_stride, ptrdiff_t column_stride, int is_float32, int n_features,
             const int64_t *rows, int n, const double *points, double *out,
         ) noexcept nogil
+        const fg_kernels *single
 
 cdef extern from "dispatch.h" nogil:
     int fg_available(const fg_kernels **tables, int capacity)

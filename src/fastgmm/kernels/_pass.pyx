@@ -17,8 +17,9 @@ from libc.string cimport memset
 
 from ._job cimport (
     FG_DIAGONAL, FG_FULL, FG_GIVEN, FG_HEAD, FG_LABELS, FG_LINEAR, FG_LOG_LIKELIHOOD, FG_LOG_MAX, FG_MATRIX,
-    FG_NONE, FG_PAIRS, FG_PAIRS_CENTRED, FG_SCALAR, FG_SCORES, FG_SPHERICAL, FG_VECTOR, FG_WEIGHT,
-    fg_available, fg_job, fg_kernels,
+    FG_NONE, FG_PAIRS, FG_PAIRS_CENTRED, FG_PAIRS_SINGLE, FG_SCALAR, FG_SCORES, FG_SPHERICAL, FG_VECTOR,
+    FG_WEIGHT,
+    fg_available, fg_job, fg_kernels, fg_single,
 )
 from ._threads cimport fg_max_threads, fg_openmp_enabled
 
@@ -30,7 +31,7 @@ NO_TERMS, LINEAR, SPHERICAL, DIAGONAL, FULL = FG_NONE, FG_LINEAR, FG_SPHERICAL, 
 SCALAR, VECTOR, MATRIX = FG_SCALAR, FG_VECTOR, FG_MATRIX
 # ... places in the 'head' of what Pass.run returns.
 LOG_LIKELIHOOD, LOG_MAX, WEIGHT = FG_LOG_LIKELIHOOD, FG_LOG_MAX, FG_WEIGHT
-PAIRS, PAIRS_CENTRED = FG_PAIRS, FG_PAIRS_CENTRED
+PAIRS, PAIRS_CENTRED, PAIRS_SINGLE = FG_PAIRS, FG_PAIRS_CENTRED, FG_PAIRS_SINGLE
 # Blocks have a multiple of so many rows.
 BLOCK_STEP = FG_BLOCK_STEP
 
@@ -105,21 +106,23 @@ def _choose_isa_from_environment():
 _choose_isa_from_environment()
 
 
-def vector_exp(const double[::1] x):
+def vector_exp(const double[::1] x, bint single=False):
     """exp of non-positive numbers by the kernels' own polynomial (for tests)."""
     out = np.empty(x.shape[0])
     cdef double[::1] view = out
+    cdef const fg_kernels *table = kernels.single if single else kernels
     if x.shape[0]:
-        kernels.exp_array(&x[0], &view[0], x.shape[0])
+        table.exp_array(&x[0], &view[0], x.shape[0])
     return out
 
 
-def vector_log(const double[::1] x):
+def vector_log(const double[::1] x, bint single=False):
     """log of positive normal numbers by the kernels' own series (for tests)."""
     out = np.empty(x.shape[0])
     cdef double[::1] view = out
+    cdef const fg_kernels *table = kernels.single if single else kernels
     if x.shape[0]:
-        kernels.log_array(&x[0], &view[0], x.shape[0])
+        table.log_array(&x[0], &view[0], x.shape[0])
     return out
 
 
@@ -128,6 +131,14 @@ cdef inline const double *pointer1(const double[::1] a) noexcept:
 
 
 cdef inline const double *pointer2(const double[:, ::1] a) noexcept:
+    return &a[0, 0] if a is not None and a.shape[0] and a.shape[1] else NULL
+
+
+cdef inline const float *floats1(const float[::1] a) noexcept:
+    return &a[0] if a is not None and a.shape[0] else NULL
+
+
+cdef inline const float *floats2(const float[:, ::1] a) noexcept:
     return &a[0, 0] if a is not None and a.shape[0] and a.shape[1] else NULL
 
 
@@ -152,6 +163,7 @@ cdef class Pass:
     cdef int64_t n_rows       # that there are, or positions where rows are in order
     cdef int64_t begin, end   # the rows to visit
     cdef int block_rows       # of a block, or 0: by shapes
+    cdef bint is_single       # in single precision
 
     def __init__(self, X, row_weight, frame, int n_components):
         memset(&self.job, 0, sizeof(fg_job))
@@ -255,6 +267,28 @@ cdef class Pass:
         self.job.common_shape = m.common_shape
         self.job.common_reach = m.common_reach
 
+    def in_single(self, single_map, const float[:, ::1] about, const float[:, ::1] about_low):
+        """Score and add up in single precision (fastgmm.single.SingleMap), float32 rows; after `score`.
+
+        The centres of `accumulate` once more, as two floats each, where there are any. Rows get no outputs
+        but keys, and the total scatter is not added up.
+        """
+        m = single_map
+        if not self.job.x_is_float32 or self.job.source != FG_SCORES:
+            raise TypeError("single precision is for scores of float32 rows")
+        self.keep.extend((m, about, about_low))
+        cdef fg_single *s = &self.job.single
+        s.coef, s.offset, s.offset_low = floats2(m.coef), floats1(m.offset), floats1(m.offset_low)
+        s.root, s.constant, s.common_root = floats1(m.root), floats1(m.constant), floats2(m.common_root)
+        s.centre, s.centre_low = floats2(m.centre), floats2(m.centre_low)
+        s.about, s.about_low = floats2(about), floats2(about_low)
+        s.shift, s.shift_low, s.scale = floats1(m.shift), floats1(m.shift_low), floats1(m.scale)
+        s.base, s.limit, s.largest_reach = m.base, m.limit, m.largest_reach
+        s.roughness, s.largest_roughness = pointer1(m.roughness), m.largest_roughness
+        s.largest_error = m.largest_error
+        s.slack, s.share, s.feature_share = m.slack, m.share, m.feature_share
+        self.is_single = True
+
     def give_responsibilities(self, const double[:, ::1] given not None):
         """Take responsibilities from an (n_rows, K) array."""
         self.keep.append(given)
@@ -342,11 +376,12 @@ cdef class Pass:
         cdef Schedule s
         memset(&s, 0, sizeof(Schedule))
         s.job = &self.job
-        s.kernels = kernels
+        s.kernels = kernels.single if self.is_single else kernels
         s.begin, s.end = self.begin, self.end
         s.block_rows, s.chunk_rows, s.n_chunks = plan(
             self.end - self.begin, self.job.n_components, self.job.n_features, self.job.n_terms,
-            self.job.accumulator_size, self.block_rows, max(1, self.job.blocks_per_bound))
+            self.job.accumulator_size, self.block_rows, max(1, self.job.blocks_per_bound),
+            4 if self.is_single else 8)
         sums = np.empty(self.job.accumulator_size)
         cdef double[::1] out = sums
         n_threads = self.useful_threads(n_threads)

@@ -80,12 +80,13 @@ cdef ptrdiff_t scratch_per_row(ptrdiff_t K, ptrdiff_t D, ptrdiff_t P) noexcept n
 
 
 def plan(int64_t n_rows, int n_components, int n_features, int n_terms, ptrdiff_t accumulator_size,
-         int block_rows=0, int blocks_at_once=1):
+         int block_rows=0, int blocks_at_once=1, int real_bytes=8):
     """Rows of a block (unless given), rows of a chunk, number of chunks: functions of shapes alone.
 
-    A chunk is made of so many blocks at once.
+    blocks_at_once : a chunk is made of so many together
+    real_bytes : of a number in scratch; 4 in single precision, whose blocks may then have more rows
     """
-    cdef ptrdiff_t row_bytes = 8 * scratch_per_row(n_components, n_features, n_terms)
+    cdef ptrdiff_t row_bytes = real_bytes * scratch_per_row(n_components, n_features, n_terms)
     if block_rows == 0:
         block_rows = LARGEST_BLOCK
         while block_rows > SMALLEST_BLOCK and block_rows * row_bytes > BLOCK_BYTES:

@@ -4,9 +4,9 @@
  * `tiles.h` holds those stages; it is compiled once per instruction set.  Everything here is shared.
  *
  * Notation: D features, K components, P terms of the feature vector phi (without its leading 1).
- * All matrices are row-major float64.  "Frame": z = (x - shift) * scale, the coordinates in which the
- * scores are linear in phi(z).  "Projected" scores use y = root' ((x - centre) * scale) instead, which
- * is exact where the expansion in powers of z is not.
+ * All matrices are row-major, float64 but for those of fg_single.  "Frame": z = (x - shift) * scale, the
+ * coordinates in which the scores are linear in phi(z).  "Projected" scores use y = root' ((x - centre) * scale)
+ * instead, which is exact where the expansion in powers of z is not.
  */
 #ifndef FASTGMM_JOB_H
 #define FASTGMM_JOB_H
@@ -36,6 +36,7 @@ enum fg_head {
     FG_WEIGHT = 2,         /* sum_n w_n                                    */
     FG_PAIRS = 3,          /* (block, component) pairs scored              */
     FG_PAIRS_CENTRED = 4,  /* of these, scored by the projected kernel     */
+    FG_PAIRS_SINGLE = 5,   /* of all pairs, scored in single precision     */
     FG_HEAD = 8            /* length, padded to a cache line               */
 };
 
@@ -44,6 +45,22 @@ enum fg_block { FG_BLOCK_STEP = 96 };
 
 /* Points whose distances are taken together: whole vectors of any instruction set. */
 enum fg_points { FG_POINTS = 8 };
+/* What a pass in single precision has besides: the parameters of a job, rounded, under the same names.  A name with
+ * `_low` holds what rounding left over.  Scores are less `base`, which may be large, as are their offsets. */
+typedef struct {
+    const float *coef, *offset, *offset_low;
+    const float *root, *constant, *common_root;
+    const float *centre, *centre_low, *about, *about_low, *shift, *shift_low, *scale;
+    double base;
+    double limit;            /* as fg_job's */
+    double largest_reach;    /* a block that reaches further, in the frame, is done in double precision */
+    const double *roughness; /* (K,) error of a projected score, as a share of the squared distance */
+    double largest_roughness; /* a block where a rougher component has a part is done in double precision */
+    double largest_error;    /* in projected scores that matter; with more the block is done in double precision */
+    /* No score that passed these tests errs by more than `slack` if it is projected, its squared distance by no more
+     * than share * roughness_k of it, and no other by more than feature_share times the bound of job.bound. */
+    double slack, share, feature_share;
+} fg_single;
 
 typedef struct {
     /* rows, IN */
@@ -108,9 +125,13 @@ typedef struct {
 
     /* layout of an accumulator: offsets in doubles */
     ptrdiff_t at_weight, at_terms, at_first, at_second, at_scatter, accumulator_size;
+
+    /* single precision, IN: for the kernels of fg_kernels.single only */
+    fg_single single;
 } fg_job;
 
-/* Scratch of one thread; panel-major arrays are [panel][row of the matrix][rows of the panel]. */
+/* Scratch of one thread; panel-major arrays are [panel][row of the matrix][rows of the panel].  In single precision
+ * the first six and `best` hold floats. */
 typedef struct {
     int block_rows;   /* multiple of FG_BLOCK_STEP        */
     double *raw;      /* (D) packed rows, user units      */
@@ -131,7 +152,7 @@ typedef struct {
     int *by_number;   /* (K,) rows of resp in the order of their components: of equal scores the first counts */
 } fg_scratch;
 
-typedef struct {
+typedef struct fg_kernels {
     const char *name;
     /* one block of positions [first, first + n_rows), n_rows <= scratch->block_rows; sums are added to acc */
     void (*block)(const fg_job *job, fg_scratch *scratch, int64_t first, int n_rows, double *acc);
@@ -141,6 +162,7 @@ typedef struct {
     /* squared distances of n rows of x (strides in bytes) to FG_POINTS points (D, FG_POINTS): out (n, FG_POINTS) */
     void (*point_distances)(const char *x, ptrdiff_t row_stride, ptrdiff_t column_stride, int is_float32,
                             int n_features, const int64_t *rows, int n, const double *points, double *out);
+    const struct fg_kernels *single; /* the same in single precision; NULL in those */
 } fg_kernels;
 
 #endif

@@ -1,7 +1,8 @@
 /* One block of rows through the pass:  pack > score > normalise > accumulate.
  *
- * Compiled once per instruction set (tiles_base.c, tiles_v3.c, tiles_v4.c), which define FG_LANES (doubles in a
- * vector), FG_SCORE_VECTORS, FG_DOT_ROWS, FG_NAME and FG_TABLE.  job.h says what the arguments mean.
+ * Compiled once per instruction set (tiles_base.c, tiles_v3.c, tiles_v4.c) and once more for each in single precision
+ * (tiles_*_single.c), which define FG_SINGLE or not, FG_LANES (reals in a vector), FG_SCORE_VECTORS, FG_DOT_ROWS,
+ * FG_NAME and FG_TABLE.  job.h says what the arguments mean.
  *
  * With N rows, K components and P features the two products cost 2NKP flops each; normalising costs N K
  * exponentials, packing N D, features N P.  A block is small enough for its features to stay in cache between the
@@ -9,28 +10,43 @@
  */
 #include "tiles_products.h"
 #include "tiles_pack.h"
+#ifndef FG_SINGLE
 #include "tiles_points.h"
+#endif
 
 _Static_assert(FG_BLOCK_STEP % FG_PANEL == 0, "blocks are made of whole panels");
 
+/* A number to subtract from many; in single precision with what rounding left over. */
+typedef struct {
+    vec high, low;
+} point;
+
+FG_INLINE point point_at(const real *high, const real *low, int i)
+{
+    return (point){splat(high[i]), splat(FG_IS_SINGLE ? low[i] : 0)};
+}
+
+FG_INLINE vec less(vec a, point b) { return FG_IS_SINGLE ? (a - b.high) - b.low : a - b.high; }
+
 /* z into the first D rows of phi; reach_i = max |z_i|. */
-static void to_frame(const fg_job *job, const fg_scratch *s, int n_panels, int n_rows_phi)
+static void to_frame(const fg_job *job, const scratch *s, int n_panels, int n_rows_phi)
 {
     const int D = job->n_features;
     for (int i = 0; i < D; i++) {
-        const vec shift = splat(job->shift[i]), scale = splat(job->scale[i]);
+        const point shift = point_at(FG_OF(job, shift), FG_LOW(job, shift), i);
+        const vec scale = splat(FG_OF(job, scale)[i]);
         vec reach = splat(0.0);
         for (int q = 0; q < n_panels; q++) {
-            const double *raw = s->raw + ((ptrdiff_t)q * D + i) * FG_PANEL;
-            double *z = s->phi + ((ptrdiff_t)q * n_rows_phi + i) * FG_PANEL;
+            const real *raw = s->raw + ((ptrdiff_t)q * D + i) * FG_PANEL;
+            real *z = s->phi + ((ptrdiff_t)q * n_rows_phi + i) * FG_PANEL;
             FG_UNROLL
             for (int v = 0; v < FG_VECTORS; v++) {
-                const vec zv = (load(raw + v * FG_LANES) - shift) * scale;
+                const vec zv = less(load(raw + v * FG_LANES), shift) * scale;
                 store(z + v * FG_LANES, zv);
                 reach = vmax(reach, vabs(zv));
             }
         }
-        double r = 0;
+        real r = 0;
         for (int l = 0; l < FG_LANES; l++)
             r = r > reach[l] ? r : reach[l];
         s->reach[i] = r;
@@ -38,7 +54,7 @@ static void to_frame(const fg_job *job, const fg_scratch *s, int n_panels, int n
 }
 
 /* The term common to all components, and the largest |y| of the block (0 where there is no such term). */
-static double common_term(const fg_job *job, const fg_scratch *s, int n_panels, int n_rows_phi, double *common)
+static double common_term(const fg_job *job, const scratch *s, int n_panels, int n_rows_phi, real *common)
 {
     vec furthest = splat(0.0);
     for (int q = 0; q < n_panels; q++) {
@@ -46,11 +62,12 @@ static double common_term(const fg_job *job, const fg_scratch *s, int n_panels, 
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++)
             distance[v] = splat(0.0);
-        const double *z = s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL;
+        const real *z = s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL;
+        const real *root = FG_OF(job, common_root);
         if (job->common_root && job->common_shape == FG_MATRIX)
-            distance_panel(job->n_features, 0, job->n_features, job->common_root, z, distance);
+            distance_panel(job->n_features, 0, job->n_features, root, z, distance);
         for (int i = 0; job->common_root && job->common_shape == FG_VECTOR && i < job->n_features; i++) {
-            const vec u = splat(job->common_root[i]);
+            const vec u = splat(root[i]);
             FG_UNROLL
             for (int v = 0; v < FG_VECTORS; v++) {
                 const vec y = u * load(z + i * FG_PANEL + v * FG_LANES);
@@ -59,7 +76,7 @@ static double common_term(const fg_job *job, const fg_scratch *s, int n_panels, 
         }
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
-            store(common + q * FG_PANEL + v * FG_LANES, -0.5 * distance[v]);
+            store(common + q * FG_PANEL + v * FG_LANES, (real)-0.5 * distance[v]);
             furthest = vmax(distance[v], furthest);
         }
     }
@@ -108,7 +125,7 @@ static double common_bound(const fg_job *job, const double *reach, double furthe
 }
 
 /* Marks those of n components that the expansion is not good enough for, in this block; returns how many. */
-static int choose(const fg_job *job, const fg_scratch *s, double common, const int *components, int n)
+static int choose(const fg_job *job, const scratch *s, double common, const int *components, int n)
 {
     const int P = job->n_terms;
     int n_projected = 0;
@@ -128,7 +145,9 @@ static int choose(const fg_job *job, const fg_scratch *s, double common, const i
                 a += bound[p] * s->reach[p];
             for (int l = 0; l < 8; l++)
                 a += sums[l];
-            s->project[k] = !(a <= job->limit); /* NaN and infinity are projected */
+            s->project[k] = !(a <= FG_OF(job, limit)); /* NaN and infinity are projected */
+            if (FG_IS_SINGLE && !s->project[k] && a > *s->largest_bound)
+                *s->largest_bound = a;
         }
         n_projected += s->project[k];
     }
@@ -140,10 +159,10 @@ static int choose(const fg_job *job, const fg_scratch *s, double common, const i
     return n_projected;
 }
 
-static void build_features(const fg_job *job, double *restrict phi)
+static void build_features(const fg_job *job, real *restrict phi)
 {
     const int D = job->n_features;
-    double *out = phi + (ptrdiff_t)D * FG_PANEL;
+    real *out = phi + (ptrdiff_t)D * FG_PANEL;
     if (job->terms == FG_SPHERICAL) {
         vec sum[FG_VECTORS];
         FG_UNROLL
@@ -177,21 +196,23 @@ static void build_features(const fg_job *job, double *restrict phi)
     }
 }
 
-static void build_block_features(const fg_job *job, const fg_scratch *s, int n_panels)
+static void build_block_features(const fg_job *job, const scratch *s, int n_panels)
 {
     const int n_rows_phi = job->n_terms > job->n_features ? job->n_terms : job->n_features;
     for (int q = 0; q < n_panels; q++)
         build_features(job, s->phi + (ptrdiff_t)q * n_rows_phi * FG_PANEL);
 }
 
-/* d = (x - centre) * scale for one panel */
-FG_INLINE void centre_panel(const fg_job *job, const double *centre, const double *restrict raw, double *restrict d)
+/* d = (x - centre) * scale for one panel; low: what rounding left of the centre */
+FG_INLINE void centre_panel(const fg_job *job, const real *centre, const real *low, const real *restrict raw,
+                            real *restrict d)
 {
     for (int i = 0; i < job->n_features; i++) {
-        const vec c = splat(centre[i]), scale = splat(job->scale[i]);
+        const point c = point_at(centre, low, i);
+        const vec scale = splat(FG_OF(job, scale)[i]);
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++)
-            store(d + i * FG_PANEL + v * FG_LANES, (load(raw + i * FG_PANEL + v * FG_LANES) - c) * scale);
+            store(d + i * FG_PANEL + v * FG_LANES, less(load(raw + i * FG_PANEL + v * FG_LANES), c) * scale);
     }
 }
 
@@ -199,16 +220,16 @@ FG_INLINE void centre_panel(const fg_job *job, const double *centre, const doubl
  * as NaN where an infinite coordinate met a zero of the root (it is stored above the diagonal, too) or where
  * infinities of both signs were added up. There is no other NaN, as rows are finite: both mean an infinite
  * distance, a score of -inf. */
-static void project_panel(const fg_job *job, int k, const double *raw, double *d, double *out)
+static void project_panel(const fg_job *job, int k, const real *raw, real *d, real *out)
 {
     const int D = job->n_features;
     const ptrdiff_t size = job->root_shape == FG_MATRIX ? (ptrdiff_t)D * D : job->root_shape == FG_VECTOR ? D : 1;
-    const double *root = job->root + (job->root_is_shared ? 0 : k * size);
+    const real *root = FG_OF(job, root) + (job->root_is_shared ? 0 : k * size);
     vec distance[FG_VECTORS];
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++)
         distance[v] = splat(0.0);
-    centre_panel(job, job->centre + (ptrdiff_t)k * D, raw, d);
+    centre_panel(job, FG_OF(job, centre) + (ptrdiff_t)k * D, FG_LOW(job, centre) + (ptrdiff_t)k * D, raw, d);
     if (job->root_shape == FG_MATRIX)
         distance_panel(D, 0, D, root, d, distance);
     else
@@ -223,18 +244,19 @@ static void project_panel(const fg_job *job, int k, const double *raw, double *d
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++)
         store(out + v * FG_LANES,
-              job->constant[k] - 0.5 * where((ivec)(distance[v] >= 0.0), distance[v], splat(INFINITY)));
+              FG_OF(job, constant)[k] - (real)0.5 * where((ivec)(distance[v] >= 0.0), distance[v], splat(INFINITY)));
 }
 
 /* Scores of n components for one panel, rows `at` and following of its part of resp. */
-static void score_panel(const fg_job *job, const fg_scratch *s, int q, const int *components, int n, int n_projected,
+static void score_panel(const fg_job *job, const scratch *s, int q, const int *components, int n, int n_projected,
                         int at)
 {
     const int D = job->n_features, K = job->n_components, P = job->n_terms;
     const ptrdiff_t phi_stride = (ptrdiff_t)(P > D ? P : D) * FG_PANEL;
-    double *out = s->resp + ((ptrdiff_t)q * K + at) * FG_PANEL;
+    real *out = s->resp + ((ptrdiff_t)q * K + at) * FG_PANEL;
     if (n_projected < n)
-        scores_panel(n, components, P, job->coef, job->offset, s->phi + q * phi_stride, out);
+        scores_panel(n, components, P, FG_OF(job, coef), FG_OF(job, offset), FG_LOW(job, offset),
+                     s->phi + q * phi_stride, out);
     for (int j = 0; n_projected && j < n; j++)
         if (s->project[components[j]])
             project_panel(job, components[j], s->raw + (ptrdiff_t)q * D * FG_PANEL, s->centred,
@@ -243,123 +265,21 @@ static void score_panel(const fg_job *job, const fg_scratch *s, int q, const int
 
 #include "tiles_normalise.h"
 #include "tiles_prune.h"
+#include "tiles_single.h"
+#include "tiles_accumulate.h"
 
-/* Moments of component k, whose responsibilities are row j of resp, about its centre over the block. */
-static void accumulate_centred(const fg_job *job, const fg_scratch *s, int k, int j, int n_panels, double *acc)
-{
-    const int D = job->n_features, K = job->n_components, slot = job->slot[k];
-    const ptrdiff_t stride = (ptrdiff_t)D * FG_PANEL;
-    const double *about = job->about + (ptrdiff_t)k * D;
-    double *first = acc + job->at_first + (ptrdiff_t)slot * D;
-    const int place = job->moments_are_pooled ? 0 : slot;
-    const double *resp = s->resp + (ptrdiff_t)j * FG_PANEL;
-    int n_used = 0; /* panels in which the component has any weight at all; the others add nothing */
-    for (int q = 0; q < n_panels; q++) {
-        vec largest = splat(0.0);
-        FG_UNROLL
-        for (int v = 0; v < FG_VECTORS; v++)
-            largest = vmax(largest, load(resp + (ptrdiff_t)q * K * FG_PANEL + v * FG_LANES));
-        double r = 0;
-        for (int l = 0; l < FG_LANES; l++)
-            r = r > largest[l] ? r : largest[l];
-        if (r == 0)
-            continue;
-        s->panels[n_used] = q;
-        centre_panel(job, about, s->raw + q * stride, s->centred + n_used++ * stride);
-    }
-    vec second_all = splat(0.0);
-    for (int i = 0; i < D; i++) {
-        vec sum = splat(0.0), second = splat(0.0);
-        for (int q = 0; q < n_used; q++) {
-            const double *r = resp + (ptrdiff_t)s->panels[q] * K * FG_PANEL;
-            const double *d = s->centred + q * stride + i * FG_PANEL;
-            double *rd = s->weighted + q * stride + i * FG_PANEL;
-            FG_UNROLL
-            for (int v = 0; v < FG_VECTORS; v++) {
-                const vec dv = load(d + v * FG_LANES), weighted = load(r + v * FG_LANES) * dv;
-                store(rd + v * FG_LANES, weighted);
-                sum += weighted;
-                second += weighted * dv;
-            }
-        }
-        first[i] += sum_lanes(sum);
-        if (job->moment_shape == FG_VECTOR)
-            acc[job->at_second + (ptrdiff_t)place * D + i] += sum_lanes(second);
-        second_all += second;
-    }
-    if (job->moment_shape == FG_SCALAR)
-        acc[job->at_second + place] += sum_lanes(second_all);
-    else if (job->moment_shape == FG_MATRIX)
-        dots(D, s->identity, D, 1, n_used, s->weighted, stride, s->centred, stride,
-             acc + job->at_second + (ptrdiff_t)place * D * D, D);
-}
-
-/* sum_n u_n z z', u_n = w_n sum_k r_nk */
-static void accumulate_scatter(const fg_job *job, const fg_scratch *s, int n_active, int n_panels, int n_rows_phi,
-                               double *acc)
-{
-    const int D = job->n_features, K = job->n_components;
-    const ptrdiff_t stride = (ptrdiff_t)D * FG_PANEL, phi_stride = (ptrdiff_t)n_rows_phi * FG_PANEL;
-    for (int q = 0; q < n_panels; q++) {
-        const double *resp = s->resp + (ptrdiff_t)q * K * FG_PANEL;
-        FG_UNROLL
-        for (int v = 0; v < FG_VECTORS; v++) {
-            vec u = splat(0.0);
-            for (int j = 0; j < n_active; j++)
-                u += load(resp + (ptrdiff_t)j * FG_PANEL + v * FG_LANES);
-            for (int i = 0; i < D; i++)
-                store(s->weighted + q * stride + i * FG_PANEL + v * FG_LANES,
-                      u * load(s->phi + q * phi_stride + i * FG_PANEL + v * FG_LANES));
-        }
-    }
-    dots(D, s->identity, D, 1, n_panels, s->weighted, stride, s->phi, phi_stride, acc + job->at_scatter, D);
-}
-
-/* Weight of each component: its responsibilities summed over the block. */
-static void accumulate_weights(const fg_job *job, const fg_scratch *s, const int *active, int n_active, int n_panels,
-                               double *weight)
-{
-    for (int j = 0; j < n_active; j++) {
-        vec sum = splat(0.0);
-        for (int q = 0; q < n_panels; q++) {
-            const double *r = s->resp + ((ptrdiff_t)q * job->n_components + j) * FG_PANEL;
-            FG_UNROLL
-            for (int v = 0; v < FG_VECTORS; v++)
-                sum += load(r + v * FG_LANES);
-        }
-        weight[active[j]] += sum_lanes(sum);
-    }
-}
-
-/* Weighted responsibilities into the sums, one row of resp per active component. */
-static void accumulate(const fg_job *job, const fg_scratch *s, const int *active, int n_active, int n_panels,
-                       double *acc)
-{
-    const int K = job->n_components, D = job->n_features, P = job->n_terms, n_rows_phi = P > D ? P : D;
-    vec total = splat(0.0);
-    for (int b = 0; b < n_panels * FG_PANEL; b += FG_LANES)
-        total += load(s->row + b);
-    acc[FG_WEIGHT] += sum_lanes(total);
-    accumulate_weights(job, s, active, n_active, n_panels, acc + job->at_weight);
-    if (job->accumulate_terms)
-        dots(n_active, active, P, 0, n_panels, s->resp, (ptrdiff_t)K * FG_PANEL, s->phi,
-             (ptrdiff_t)n_rows_phi * FG_PANEL, acc + job->at_terms, P);
-    for (int j = 0; job->n_slots && j < n_active; j++)
-        if (job->slot[active[j]] >= 0)
-            accumulate_centred(job, s, active[j], j, n_panels, acc);
-    if (job->want_scatter)
-        accumulate_scatter(job, s, n_active, n_panels, n_rows_phi, acc);
-}
-
-static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, double *acc)
+/* One block; whether it was good enough. If not, sums at the head of acc are spoilt. */
+static int try_block(const fg_job *job, const scratch *s, int64_t first, int n_rows, double *acc)
 {
     const int K = job->n_components, D = job->n_features, P = job->n_terms, n_rows_phi = P > D ? P : D;
     const int n_panels = (n_rows + FG_PANEL - 1) / FG_PANEL;
     const ptrdiff_t phi_stride = (ptrdiff_t)n_rows_phi * FG_PANEL, resp_stride = (ptrdiff_t)K * FG_PANEL;
-    double *weight = s->row, *common = s->row + s->block_rows;
+    real *weight = s->row, *common = s->row + s->block_rows;
 
     pack(job, s, first, n_rows, n_panels);
     to_frame(job, s, n_panels, n_rows_phi);
+    if (!reach_is_good(job, s->reach))
+        return 0;
     if (job->source != FG_SCORES) {
         if (job->accumulate_terms)
             build_block_features(job, s, n_panels);
@@ -369,7 +289,7 @@ static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, d
         for (int q = 0; q < n_panels; q++)
             given_panel(job, first, q, n_rows, given, n_given, weight + q * FG_PANEL, s->resp + q * resp_stride);
         accumulate(job, s, given, n_given, n_panels, acc);
-        return;
+        return 1;
     }
     const double furthest = common_term(job, s, n_panels, n_rows_phi, common);
     reach_features(job, s->reach);
@@ -383,8 +303,9 @@ static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, d
     } else {
         n_projected = choose(job, s, bound, active, K);
         if (n_projected == K) /* projected scores are whole: nothing is common to them */
-            memset(common, 0, (size_t)n_panels * FG_PANEL * sizeof(double));
+            memset(common, 0, (size_t)n_panels * FG_PANEL * sizeof(real));
     }
+    vec lowest = splat(INFINITY);
     for (int q = 0; q < n_panels; q++) {
         if (!job->distance) {
             if (n_projected < K || job->accumulate_terms)
@@ -392,12 +313,40 @@ static void block(const fg_job *job, fg_scratch *s, int64_t first, int n_rows, d
             score_panel(job, s, q, active, K, n_projected, 0);
         }
         normalise_panel(job, first, q, n_rows, active, by_number, n_active, weight + q * FG_PANEL,
-                        common + q * FG_PANEL, s->resp + q * resp_stride, acc);
+                        common + q * FG_PANEL, s->resp + q * resp_stride, &lowest, acc);
     }
+    if (!scores_are_good(job, s, active, n_active, n_panels, lowest))
+        return 0;
+    if (job->distance)
+        keep_nearest(job, s, first / s->block_rows);
     acc[FG_PAIRS] += n_active;
     acc[FG_PAIRS_CENTRED] += n_projected;
+    if (FG_IS_SINGLE)
+        acc[FG_PAIRS_SINGLE] += n_active;
     if (job->accumulate)
         accumulate(job, s, active, n_active, n_panels, acc);
+    return 1;
+}
+
+#ifdef FG_SINGLE
+extern const fg_kernels FG_DOUBLE_TABLE;
+#endif
+
+/* In single precision a block that was not good enough is done anew in double. */
+static void block(const fg_job *job, fg_scratch *memory, int64_t first, int n_rows, double *acc)
+{
+    double largest_bound = 0;
+    const scratch s = scratch_of(memory, &largest_bound);
+#ifdef FG_SINGLE
+    double head[FG_HEAD];
+    memcpy(head, acc, sizeof head);
+    if (try_block(job, &s, first, n_rows, acc))
+        return;
+    memcpy(acc, head, sizeof head);
+    FG_DOUBLE_TABLE.block(job, memory, first, n_rows, acc);
+#else
+    try_block(job, &s, first, n_rows, acc);
+#endif
 }
 
 FG_INLINE void each(const double *x, double *out, ptrdiff_t n, int is_log)
@@ -405,14 +354,25 @@ FG_INLINE void each(const double *x, double *out, ptrdiff_t n, int is_log)
     for (ptrdiff_t i = 0; i < n; i += FG_LANES) {
         const ptrdiff_t m = n - i < FG_LANES ? n - i : FG_LANES;
         vec a = splat(is_log ? 1.0 : 0.0);
-        memcpy(&a, x + i, (size_t)m * sizeof(double));
+        for (int l = 0; l < m; l++)
+            a[l] = (real)x[i + l];
         a = is_log ? log_positive(a) : exp_nonpositive(a);
-        memcpy(out + i, &a, (size_t)m * sizeof(double));
+        for (int l = 0; l < m; l++)
+            out[i + l] = a[l];
     }
 }
 
 static void exp_array(const double *x, double *out, ptrdiff_t n) { each(x, out, n, 0); }
 static void log_array(const double *x, double *out, ptrdiff_t n) { each(x, out, n, 1); }
 
+#ifdef FG_SINGLE
+#define FG_SINGLE_KERNELS NULL
+#define FG_POINT_DISTANCES NULL
+#else
+extern const fg_kernels FG_SINGLE_TABLE;
+#define FG_SINGLE_KERNELS &FG_SINGLE_TABLE
+#define FG_POINT_DISTANCES point_distances
+#endif
+
 extern const fg_kernels FG_TABLE;
-const fg_kernels FG_TABLE = {FG_NAME, block, exp_array, log_array, point_distances};
+const fg_kernels FG_TABLE = {FG_NAME, block, exp_array, log_array, FG_POINT_DISTANCES, FG_SINGLE_KERNELS};

@@ -14,4 +14,5 @@
 #endif
 #define FG_LANES 2
 #define FG_TABLE fg_kernels_base
+#define FG_SINGLE_TABLE fg_kernels_base_single
 #include "tiles.h"

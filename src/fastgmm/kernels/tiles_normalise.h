@@ -7,10 +7,11 @@
 #ifndef FASTGMM_TILES_NORMALISE_H
 #define FASTGMM_TILES_NORMALISE_H
 
+#include <float.h>
 #include "tiles_products.h"
 
 /* Fills s->active with the components that rows of the block have for labels; returns how many. */
-static int labels_of_block(const fg_job *job, const fg_scratch *s, int64_t first, int n_rows)
+static int labels_of_block(const fg_job *job, const scratch *s, int64_t first, int n_rows)
 {
     const int K = job->n_components;
     int n = 0;
@@ -29,42 +30,43 @@ static int labels_of_block(const fg_job *job, const fg_scratch *s, int64_t first
 
 /* Responsibilities that the caller gives, for n components: an N x K array, or a label per row (negative: none). */
 static void given_panel(const fg_job *job, int64_t first, int q, int n_rows, const int *active, int n_active,
-                        const double *weight, double *restrict resp)
+                        const real *weight, real *restrict resp)
 {
     for (int b = 0; b < FG_PANEL; b++) {
         const int row = q * FG_PANEL + b;
         const int64_t n = job->order && row < n_rows ? (int64_t)job->order[first + row] : first + row;
         for (int j = 0; j < n_active; j++) {
-            double r = 0.0;
-            if (row < n_rows && weight[b] != 0.0)
-                r = job->source == FG_LABELS ? (double)(job->labels[n] == active[j])
-                                             : job->given[n * job->n_components + active[j]];
+            real r = 0;
+            if (row < n_rows && weight[b] != 0)
+                r = job->source == FG_LABELS ? (real)(job->labels[n] == active[j])
+                                             : (real)job->given[n * job->n_components + active[j]];
             resp[(ptrdiff_t)j * FG_PANEL + b] = r * weight[b];
         }
     }
 }
 
-/* The rows of a (K, panel) matrix as rows of an (N, K) output. */
-static void write_rows(int K, int64_t first_row, int n_rows, const double *panel, const double *common, double *out)
+/* The rows of a (K, panel) matrix as rows of an (N, K) output; scores with what they have in common. */
+static void write_rows(int K, int64_t first_row, int n_rows, const real *panel, const real *common, double base,
+                       double *out)
 {
     for (int b = 0; b < n_rows; b++) {
         double *row = out + (first_row + b) * K;
         for (int k = 0; k < K; k++)
-            row[k] = panel[(ptrdiff_t)k * FG_PANEL + b] + (common ? common[b] : 0.0);
+            row[k] = panel[(ptrdiff_t)k * FG_PANEL + b] + (common ? common[b] + base : 0.0);
     }
 }
 
 /* best = max_k s_k and the first row of scores, of those in `rows`, that has it */
-FG_INLINE void best_component(int K, const int *rows, const double *scores, vec best[FG_VECTORS],
+FG_INLINE void best_component(int K, const int *rows, const real *scores, vec best[FG_VECTORS],
                               vec index[FG_VECTORS])
 {
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++) {
         best[v] = load(scores + (ptrdiff_t)rows[0] * FG_PANEL + v * FG_LANES);
-        index[v] = splat((double)rows[0]);
+        index[v] = splat((real)rows[0]);
     }
     for (int k = 1; k < K; k++) {
-        const vec number = splat((double)rows[k]);
+        const vec number = splat((real)rows[k]);
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
             const vec s = load(scores + (ptrdiff_t)rows[k] * FG_PANEL + v * FG_LANES);
@@ -76,7 +78,7 @@ FG_INLINE void best_component(int K, const int *rows, const double *scores, vec 
 }
 
 /* The two best components of each row, as one number to sort by; K of n_components are scored. */
-static void write_keys(int n_components, int K, const int *active, const double *scores, int n_real, int32_t *out)
+static void write_keys(int n_components, int K, const int *active, const real *scores, int n_real, int32_t *out)
 {
     vec best[FG_VECTORS], second[FG_VECTORS], index[FG_VECTORS], second_index[FG_VECTORS];
     FG_UNROLL
@@ -85,7 +87,7 @@ static void write_keys(int n_components, int K, const int *active, const double 
         index[v] = second_index[v] = splat(0.0);
     }
     for (int k = 0; k < K; k++) {
-        const vec number = splat((double)active[k]);
+        const vec number = splat((real)active[k]);
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
             const vec s = load(scores + (ptrdiff_t)k * FG_PANEL + v * FG_LANES);
@@ -102,7 +104,7 @@ static void write_keys(int n_components, int K, const int *active, const double 
 }
 
 /* best = max_k s_k */
-FG_INLINE void best_score(int K, const double *scores, vec best[FG_VECTORS])
+FG_INLINE void best_score(int K, const real *scores, vec best[FG_VECTORS])
 {
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++)
@@ -115,29 +117,29 @@ FG_INLINE void best_score(int K, const double *scores, vec best[FG_VECTORS])
 }
 
 /* All of a row's weight to its best component. */
-FG_INLINE void assign(int K, const vec index[FG_VECTORS], const double *weight, double *restrict resp)
+FG_INLINE void assign(int K, const vec index[FG_VECTORS], const real *weight, real *restrict resp)
 {
     for (int k = 0; k < K; k++) {
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
             const vec w = load(weight + v * FG_LANES);
             store(resp + (ptrdiff_t)k * FG_PANEL + v * FG_LANES,
-                  where((ivec)(index[v] == (double)k), w, splat(0.0)));
+                  where((ivec)(index[v] == (real)k), w, splat(0.0)));
         }
     }
 }
 
 /* Scores become e_k = exp(s_k - origin), origin = max_k s_k or 0 where that is -inf; sum = sum_k e_k. */
-FG_INLINE void exponentials(int K, const vec best[FG_VECTORS], double *restrict s, vec sum[FG_VECTORS])
+FG_INLINE void exponentials(int K, const vec best[FG_VECTORS], real *restrict s, vec sum[FG_VECTORS])
 {
     vec origin[FG_VECTORS];
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++) {
         sum[v] = splat(0.0);
-        origin[v] = where((ivec)(best[v] >= -DBL_MAX), best[v], splat(0.0));
+        origin[v] = where((ivec)(best[v] >= -FG_REAL_MAX), best[v], splat(0.0));
     }
     for (int k = 0; k < K; k++) {
-        double *row = s + (ptrdiff_t)k * FG_PANEL;
+        real *row = s + (ptrdiff_t)k * FG_PANEL;
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
             const vec e = exp_nonpositive(load(row + v * FG_LANES) - origin[v]);
@@ -148,10 +150,10 @@ FG_INLINE void exponentials(int K, const vec best[FG_VECTORS], double *restrict 
 }
 
 /* r = e * factor + floor */
-FG_INLINE void divide(int K, const vec factor[FG_VECTORS], const vec floor_[FG_VECTORS], double *restrict resp)
+FG_INLINE void divide(int K, const vec factor[FG_VECTORS], const vec floor_[FG_VECTORS], real *restrict resp)
 {
     for (int k = 0; k < K; k++) {
-        double *row = resp + (ptrdiff_t)k * FG_PANEL;
+        real *row = resp + (ptrdiff_t)k * FG_PANEL;
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++)
             store(row + v * FG_LANES, load(row + v * FG_LANES) * factor[v] + floor_[v]);
@@ -160,10 +162,10 @@ FG_INLINE void divide(int K, const vec factor[FG_VECTORS], const vec floor_[FG_V
 
 /* w r, r = e * factor + floor */
 FG_INLINE void divide_and_weigh(int K, const vec factor[FG_VECTORS], const vec floor_[FG_VECTORS],
-                                const double *weight, double *restrict resp)
+                                const real *weight, real *restrict resp)
 {
     for (int k = 0; k < K; k++) {
-        double *row = resp + (ptrdiff_t)k * FG_PANEL;
+        real *row = resp + (ptrdiff_t)k * FG_PANEL;
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
             const vec r = load(row + v * FG_LANES) * factor[v] + floor_[v];
@@ -174,21 +176,21 @@ FG_INLINE void divide_and_weigh(int K, const vec factor[FG_VECTORS], const vec f
 
 /* Responsibilities in proportion to exp(score): written out, weighted; log_sum = log sum_k exp(s_k - max_k s_k),
  * minus the log of the largest responsibility, which is log K where all scores are -inf. */
-FG_INLINE void share_out(const fg_job *job, int64_t first_row, int n_real, int K, const double *weight,
-                         const vec best[FG_VECTORS], double *restrict s, vec log_sum[FG_VECTORS])
+FG_INLINE void share_out(const fg_job *job, int64_t first_row, int n_real, int K, const real *weight,
+                         const vec best[FG_VECTORS], real *restrict s, vec log_sum[FG_VECTORS])
 {
     vec sum[FG_VECTORS], factor[FG_VECTORS], floor_[FG_VECTORS];
     exponentials(K, best, s, sum);
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++) {
         const ivec possible = (ivec)(sum[v] > 0.0);
-        log_sum[v] = log_positive(where(possible, sum[v], splat((double)K)));
-        factor[v] = where(possible, 1.0 / sum[v], splat(0.0));
-        floor_[v] = where(possible, splat(0.0), splat(1.0 / K));
+        log_sum[v] = log_positive(where(possible, sum[v], splat((real)K)));
+        factor[v] = where(possible, (real)1 / sum[v], splat(0.0));
+        floor_[v] = where(possible, splat(0.0), splat((real)1 / (real)K));
     }
     if (job->out_responsibilities) {
         divide(K, factor, floor_, s);
-        write_rows(K, first_row, n_real, s, NULL, job->out_responsibilities);
+        write_rows(K, first_row, n_real, s, NULL, 0.0, job->out_responsibilities);
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
             factor[v] = splat(1.0);
@@ -199,10 +201,16 @@ FG_INLINE void share_out(const fg_job *job, int64_t first_row, int n_real, int K
         divide_and_weigh(K, factor, floor_, weight, s);
 }
 
-/* log p = best + log_sum + common: written out and summed. */
-FG_INLINE void finish_rows(const fg_job *job, int64_t first_row, int n_real, const double *weight,
-                           const double *common, const vec best[FG_VECTORS], const vec log_sum[FG_VECTORS],
-                           double *acc)
+static float finite_float(double a)
+{
+    return (float)(a > -FLT_MAX ? (a < FLT_MAX ? a : FLT_MAX) : -FLT_MAX);
+}
+
+/* log p = best + log_sum + common + base: written out and summed, without the base, which `accumulate` adds.
+ * `lowest`: the least of the rows' best scores, as far as they count; for single precision. */
+FG_INLINE void finish_rows(const fg_job *job, int64_t first_row, int n_real, const real *weight,
+                           const real *common, const vec best[FG_VECTORS], const vec log_sum[FG_VECTORS],
+                           vec *lowest, double *acc)
 {
     vec log_likelihood = splat(0.0), log_max = splat(0.0);
     FG_UNROLL
@@ -212,13 +220,17 @@ FG_INLINE void finish_rows(const fg_job *job, int64_t first_row, int n_real, con
         /* rows of weight 0 may have any log p, also -inf, and do not count */
         log_likelihood += where((ivec)(w > 0.0), w * log_p, splat(0.0));
         log_max -= w * log_sum[v];
+        if (FG_IS_SINGLE)
+            *lowest = where((ivec)(w > 0.0) & (ivec)(best[v] < *lowest), best[v], *lowest);
         for (int l = 0; job->out_key_density && l < FG_LANES && v * FG_LANES + l < n_real; l++)
-            job->out_key_density[first_row + v * FG_LANES + l] =
-                (float)(log_p[l] > -FLT_MAX ? (log_p[l] < FLT_MAX ? log_p[l] : FLT_MAX) : -FLT_MAX);
+            job->out_key_density[first_row + v * FG_LANES + l] = finite_float(log_p[l] + FG_BASE(job));
         if (job->out_log_density) {
             const int n = n_real - v * FG_LANES < FG_LANES ? n_real - v * FG_LANES : FG_LANES;
-            if (n > 0)
-                memcpy(job->out_log_density + first_row + v * FG_LANES, &log_p, (size_t)n * sizeof(double));
+            double *out = job->out_log_density + first_row + v * FG_LANES;
+            if (!FG_IS_SINGLE && n > 0)
+                memcpy(out, &log_p, (size_t)n * sizeof(double));
+            for (int l = 0; FG_IS_SINGLE && l < n; l++)
+                out[l] = log_p[l] + FG_BASE(job);
         }
     }
     acc[FG_LOG_LIKELIHOOD] += sum_lanes(log_likelihood);
@@ -228,13 +240,13 @@ FG_INLINE void finish_rows(const fg_job *job, int64_t first_row, int n_real, con
 /* Scores (K, panel) of K active components without their common term in, weighted responsibilities out.
  * by_number: those rows in the order of their components. */
 static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows, const int *active,
-                            const int *by_number, int K, const double *weight, const double *common,
-                            double *restrict s, double *acc)
+                            const int *by_number, int K, const real *weight, const real *common,
+                            real *restrict s, vec *lowest, double *acc)
 {
     const int64_t first_row = first + (int64_t)q * FG_PANEL;
     const int n_real = n_rows - q * FG_PANEL < FG_PANEL ? n_rows - q * FG_PANEL : FG_PANEL;
     if (job->out_scores)
-        write_rows(K, first_row, n_real, s, common, job->out_scores);
+        write_rows(K, first_row, n_real, s, common, FG_BASE(job), job->out_scores);
 
     if (job->out_key)
         write_keys(job->n_components, K, active, s, n_real, job->out_key + first_row);
@@ -255,7 +267,7 @@ static void normalise_panel(const fg_job *job, int64_t first, int q, int n_rows,
     }
     if (!job->hard)
         share_out(job, first_row, n_real, K, weight, best, s, log_sum);
-    finish_rows(job, first_row, n_real, weight, common, best, log_sum, acc);
+    finish_rows(job, first_row, n_real, weight, common, best, log_sum, lowest, acc);
 }
 
 #endif

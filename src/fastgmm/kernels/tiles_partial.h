@@ -22,6 +22,13 @@
  * expansion, a few units in the last place of d^2 for projected ones). */
 #define FG_INWARD (1.0 - 0x1p-20)
 
+/* No score of the block that counts errs by more in single precision. */
+static double slack_of_block(const fg_job *job, const scratch *s)
+{
+    const double of_features = job->single.feature_share * *s->largest_bound;
+    return of_features > job->single.slack ? of_features : job->single.slack;
+}
+
 /* Whether stages may pay at all. */
 static int may_tell_early(const fg_job *job)
 {
@@ -30,16 +37,15 @@ static int may_tell_early(const fg_job *job)
 }
 
 /* Whether the first coordinates show that no row of a panel matters to component k; their squares summed. */
-static int panel_is_far(const fg_job *job, int k, double top, const double *raw, const double *best, double *d,
+static int panel_is_far(const fg_job *job, int k, real top, real slope, const real *raw, const real *best, real *d,
                         vec distance[FG_VECTORS])
 {
     const int D = job->n_features;
-    const double *root = job->root + (ptrdiff_t)k * D * D, *centre = job->centre + (ptrdiff_t)k * D;
-    const double slope = (0.5 - FG_TANGENT_SLOPE) * FG_INWARD;
+    const real *root = FG_OF(job, root) + (ptrdiff_t)k * D * D;
     FG_UNROLL
     for (int v = 0; v < FG_VECTORS; v++)
         distance[v] = splat(0.0);
-    centre_panel(job, centre, raw, d);
+    centre_panel(job, FG_OF(job, centre) + (ptrdiff_t)k * D, FG_LOW(job, centre) + (ptrdiff_t)k * D, raw, d);
     for (int from = D, n = FG_FIRST_COORDINATES; 2 * n <= D; n *= 2) {
         distance_panel(D, D - n, from, root, d, distance);
         from = D - n;
@@ -47,10 +53,10 @@ static int panel_is_far(const fg_job *job, int k, double top, const double *raw,
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
             const vec over = top - slope * distance[v] - load(best + v * FG_LANES);
-            far &= (ivec)(over <= 0.0) & (ivec)(distance[v] >= 1.5); /* NaN is not far; 1.5: surely above 1 */
-            hope &= (ivec)(over <= 3.0 * slope * distance[v]);
+            far &= (ivec)(over <= (real)0) & (ivec)(distance[v] >= (real)1.5); /* NaN is not far; 1.5: surely above 1 */
+            hope &= (ivec)(over <= 3 * slope * distance[v]);
         }
-        int64_t all_far = -1, all_hope = -1;
+        real_bits all_far = -1, all_hope = -1;
         for (int l = 0; l < FG_LANES; l++) {
             all_far &= far[l];
             all_hope &= hope[l];
@@ -65,14 +71,18 @@ static int panel_is_far(const fg_job *job, int k, double top, const double *raw,
 
 /* A lower bound of the distance between the block and component k that shows that none of the rows matters to it;
  * 0 if stages do not show that.  s->best: the best score of each row so far. */
-static double far_from_block(const fg_job *job, const fg_scratch *s, int k, int n_panels)
+static double far_from_block(const fg_job *job, const scratch *s, int k, int n_panels)
 {
-    const double top = job->margin[k] + job->constant[k] + FG_TANGENT_AT_0;
+    /* what rounding may have made of a squared distance too much, and of the best scores */
+    const double inward = FG_INWARD * (FG_IS_SINGLE ? 1.0 - job->single.share * job->single.roughness[k] : 1.0);
+    const double slack = FG_IS_SINGLE ? slack_of_block(job, s) - FG_BASE(job) : 0.0;
+    const real top = (real)(job->margin[k] + job->constant[k] + FG_TANGENT_AT_0 + slack);
+    const real slope = (real)((0.5 - FG_TANGENT_SLOPE) * inward);
     vec nearest = splat(-INFINITY); /* of -d^2 the largest */
     for (int q = 0; q < n_panels; q++) {
         vec distance[FG_VECTORS];
-        const double *raw = s->raw + (ptrdiff_t)q * job->n_features * FG_PANEL;
-        if (!panel_is_far(job, k, top, raw, s->best + q * FG_PANEL, s->centred, distance))
+        const real *raw = s->raw + (ptrdiff_t)q * job->n_features * FG_PANEL;
+        if (!panel_is_far(job, k, top, slope, raw, s->best + q * FG_PANEL, s->centred, distance))
             return 0;
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++)
@@ -81,7 +91,7 @@ static double far_from_block(const fg_job *job, const fg_scratch *s, int k, int 
     double square = -nearest[0];
     for (int l = 1; l < FG_LANES; l++)
         square = square < -nearest[l] ? square : -nearest[l];
-    return sqrt(square);
+    return sqrt(square * inward);
 }
 
 #endif

@@ -19,8 +19,8 @@
 #define FG_PANEL (FG_VECTORS * FG_LANES)
 
 /* acc[k][v] += sum_p coef[k][p] * phi[p][v] */
-FG_INLINE void multiply(int nk, vec acc[4][FG_VECTORS], const double *const coef[4], int n_terms,
-                        const double *restrict phi)
+FG_INLINE void multiply(int nk, vec acc[4][FG_VECTORS], const real *const coef[4], int n_terms,
+                        const real *restrict phi)
 {
     for (int p = 0; p < n_terms; p++) {
         vec f[FG_VECTORS];
@@ -37,11 +37,12 @@ FG_INLINE void multiply(int nk, vec acc[4][FG_VECTORS], const double *const coef
     }
 }
 
-FG_INLINE void scores_tile(int nk, const int *components, int n_terms, const double *restrict coef,
-                           const double *restrict offset, const double *restrict phi, double *restrict out)
+FG_INLINE void scores_tile(int nk, const int *components, int n_terms, const real *restrict coef,
+                           const real *restrict offset, const real *restrict low,
+                           const real *restrict phi, real *restrict out)
 {
     vec acc[4][FG_VECTORS];
-    const double *row[4];
+    const real *row[4];
     FG_UNROLL
     for (int k = 0; k < nk; k++) {
         row[k] = coef + (ptrdiff_t)components[k] * n_terms;
@@ -53,34 +54,38 @@ FG_INLINE void scores_tile(int nk, const int *components, int n_terms, const dou
     FG_UNROLL
     for (int k = 0; k < nk; k++) {
         FG_UNROLL
-        for (int v = 0; v < FG_VECTORS; v++)
+        for (int v = 0; v < FG_VECTORS; v++) {
+            if (FG_IS_SINGLE)
+                acc[k][v] += splat(low[components[k]]);
             store(out + k * FG_PANEL + v * FG_LANES, acc[k][v]);
+        }
     }
 }
 
-/* One panel: out (n, panel) = offset + coef (n, P) phi (P, panel) for n components. */
-static void scores_panel(int n, const int *components, int n_terms, const double *coef, const double *offset,
-                         const double *phi, double *out)
+/* One panel: out (n, panel) = offset + coef (n, P) phi (P, panel) for n components.  In single precision with what
+ * rounding left of the offset: most of what the two add up to cancels. */
+static void scores_panel(int n, const int *components, int n_terms, const real *coef, const real *offset,
+                         const real *low, const real *phi, real *out)
 {
     int k = 0;
     for (; k + 4 <= n; k += 4)
-        scores_tile(4, components + k, n_terms, coef, offset, phi, out + (ptrdiff_t)k * FG_PANEL);
+        scores_tile(4, components + k, n_terms, coef, offset, low, phi, out + (ptrdiff_t)k * FG_PANEL);
     components += k;
     out += (ptrdiff_t)k * FG_PANEL;
     switch (n - k) {
-    case 3: scores_tile(3, components, n_terms, coef, offset, phi, out); break;
-    case 2: scores_tile(2, components, n_terms, coef, offset, phi, out); break;
-    case 1: scores_tile(1, components, n_terms, coef, offset, phi, out); break;
+    case 3: scores_tile(3, components, n_terms, coef, offset, low, phi, out); break;
+    case 2: scores_tile(2, components, n_terms, coef, offset, low, phi, out); break;
+    case 1: scores_tile(1, components, n_terms, coef, offset, low, phi, out); break;
     default: break;
     }
 }
 
 /* distance[v] += sum_j (sum_i root[j][i] d[i][v])^2 for nj columns of the factor, of which `length` entries count */
-FG_INLINE void distance_tile(int nj, vec distance[FG_VECTORS], const double *restrict root, ptrdiff_t stride,
-                             int length, const double *restrict d)
+FG_INLINE void distance_tile(int nj, vec distance[FG_VECTORS], const real *restrict root, ptrdiff_t stride,
+                             int length, const real *restrict d)
 {
     vec y[4][FG_VECTORS];
-    const double *column[4];
+    const real *column[4];
     FG_UNROLL
     for (int j = 0; j < nj; j++) {
         column[j] = root + j * stride;
@@ -99,7 +104,7 @@ FG_INLINE void distance_tile(int nj, vec distance[FG_VECTORS], const double *res
 
 /* distance += y_j^2 for rows `from` to `to` of y = root d, over one panel; root (D, D) lower triangular, zero above
  * the diagonal. */
-static void distance_panel(int n_features, int from, int to, const double *root, const double *d,
+static void distance_panel(int n_features, int from, int to, const real *root, const real *d,
                            vec distance[FG_VECTORS])
 {
     int j = from;
@@ -115,8 +120,8 @@ static void distance_panel(int n_features, int from, int to, const double *root,
 }
 
 /* out[rows[k]][p] += sum over panels and rows of left[k] right[p]; strides are from panel to panel. */
-FG_INLINE void dots_tile(int nk, int np, const int *rows, int n_panels, const double *restrict left,
-                         ptrdiff_t left_stride, const double *restrict right, ptrdiff_t right_stride,
+FG_INLINE void dots_tile(int nk, int np, const int *rows, int n_panels, const real *restrict left,
+                         ptrdiff_t left_stride, const real *restrict right, ptrdiff_t right_stride,
                          double *restrict out, ptrdiff_t out_stride)
 {
     vec acc[FG_DOT_ROWS][4];
@@ -158,8 +163,8 @@ FG_INLINE void dots_tile(int nk, int np, const int *rows, int n_panels, const do
 }
 
 /* All of out for one strip of np <= 4 right rows and every left row. */
-FG_INLINE void dots_strip(int np, int n_left, const int *rows, int n_panels, const double *left,
-                          ptrdiff_t left_stride, const double *right, ptrdiff_t right_stride, double *out,
+FG_INLINE void dots_strip(int np, int n_left, const int *rows, int n_panels, const real *left,
+                          ptrdiff_t left_stride, const real *right, ptrdiff_t right_stride, double *out,
                           ptrdiff_t out_stride)
 {
     int k = 0;
@@ -183,16 +188,16 @@ FG_INLINE void dots_strip(int np, int n_left, const int *rows, int n_panels, con
 
 /* out (., n_right) += left right' over all panels; left row k is added to row rows[k] of out.  With `triangular`,
  * where rows is 0, 1, 2, ..., only what lies on and right of the diagonal is sure to be computed. */
-static void dots(int n_left, const int *rows, int n_right, int triangular, int n_panels, const double *left,
-                 ptrdiff_t left_stride, const double *right, ptrdiff_t right_stride, double *out, ptrdiff_t out_stride)
+static void dots(int n_left, const int *rows, int n_right, int triangular, int n_panels, const real *left,
+                 ptrdiff_t left_stride, const real *right, ptrdiff_t right_stride, double *out, ptrdiff_t out_stride)
 {
     for (int k = 0; k < n_left; k += FG_LEFT_ROWS) {
         const int most = n_left - k < FG_LEFT_ROWS ? n_left - k : FG_LEFT_ROWS;
-        const double *some = left + (ptrdiff_t)k * FG_PANEL;
+        const real *some = left + (ptrdiff_t)k * FG_PANEL;
         for (int p = triangular ? k : 0; p < n_right; p += 4) {
             const int np = n_right - p < 4 ? n_right - p : 4;
             const int nk = triangular && p + np < k + most ? p + np - k : most;
-            const double *strip = right + (ptrdiff_t)p * FG_PANEL;
+            const real *strip = right + (ptrdiff_t)p * FG_PANEL;
             const int *to = rows + k;
             switch (np) {
             case 4: dots_strip(4, nk, to, n_panels, some, left_stride, strip, right_stride, out + p, out_stride); break;

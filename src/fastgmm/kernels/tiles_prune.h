@@ -53,27 +53,27 @@ static double highest_score(int hard, double constant, double margin, double dis
 }
 
 /* The largest of a component's scores (row j of resp) over the block. */
-static double best_of_block(const fg_job *job, const fg_scratch *s, int j, int n_panels, const double *common)
+static double best_of_block(const fg_job *job, const scratch *s, int j, int n_panels, const real *common)
 {
     vec best = splat(-INFINITY);
     for (int q = 0; q < n_panels; q++) {
-        const double *row = s->resp + ((ptrdiff_t)q * job->n_components + j) * FG_PANEL;
+        const real *row = s->resp + ((ptrdiff_t)q * job->n_components + j) * FG_PANEL;
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++)
             best = vmax(best, load(row + v * FG_LANES) + load(common + q * FG_PANEL + v * FG_LANES));
     }
-    double b = best[0];
+    real b = best[0];
     for (int l = 1; l < FG_LANES; l++)
         b = b > best[l] ? b : best[l];
-    return b;
+    return b + FG_BASE(job);
 }
 
-/* The best of n scores of each row into s->best; returns the least of them. */
-static double best_of_rows(const fg_job *job, const fg_scratch *s, int n, int n_panels, const double *common)
+/* The best of n scores of each row into s->best; returns the least of them, or less. */
+static double best_of_rows(const fg_job *job, const scratch *s, int n, int n_panels, const real *common)
 {
-    double least = INFINITY;
+    vec least_by_lane = splat(INFINITY);
     for (int q = 0; q < n_panels; q++) {
-        const double *resp = s->resp + (ptrdiff_t)q * job->n_components * FG_PANEL;
+        const real *resp = s->resp + (ptrdiff_t)q * job->n_components * FG_PANEL;
         FG_UNROLL
         for (int v = 0; v < FG_VECTORS; v++) {
             vec best = splat(-INFINITY);
@@ -81,15 +81,27 @@ static double best_of_rows(const fg_job *job, const fg_scratch *s, int n, int n_
                 best = vmax(best, load(resp + (ptrdiff_t)j * FG_PANEL + v * FG_LANES));
             best += load(common + q * FG_PANEL + v * FG_LANES);
             store(s->best + q * FG_PANEL + v * FG_LANES, best);
-            for (int l = 0; l < FG_LANES; l++)
-                least = least < best[l] ? least : best[l];
+            least_by_lane = where((ivec)(best < least_by_lane), best, least_by_lane);
         }
     }
-    return least;
+    double least = INFINITY;
+    for (int l = 0; l < FG_LANES; l++)
+        least = least < least_by_lane[l] ? least : least_by_lane[l];
+    return FG_IS_SINGLE ? least + FG_BASE(job) - slack_of_block(job, s) : least;
+}
+
+/* A lower bound of the squared distance of which `best` is the score.  The score's error is at most 1e-9, and d^2
+ * twice that; in single precision the slack or a share of the squared distance. */
+static double least_square(const fg_job *job, const scratch *s, int k, double best, double error)
+{
+    const double square = 2.0 * (job->constant[k] - best);
+    if (!FG_IS_SINGLE)
+        return square - (job->hard ? 2.0 * error : 1e-6);
+    return square * (1.0 - job->single.share * job->single.roughness[k]) - 2.0 * slack_of_block(job, s);
 }
 
 /* Scores of active[from .. to) for the whole block; returns how many were projected. */
-static int score_some(const fg_job *job, const fg_scratch *s, int n_panels, double bound, int whole_block,
+static int score_some(const fg_job *job, const scratch *s, int n_panels, double bound, int whole_block,
                       int from, int to, int *have_features)
 {
     const int n = to - from;
@@ -105,9 +117,10 @@ static int score_some(const fg_job *job, const fg_scratch *s, int n_panels, doub
 }
 
 /* What a block knows now of its distances goes into the bounds that it shares. */
-static void keep_nearest(const fg_job *job, const fg_scratch *s, int64_t number, float *distance)
+static void keep_nearest(const fg_job *job, const scratch *s, int64_t number)
 {
     const int K = job->n_components, place = (int)(number % job->blocks_per_bound);
+    float *distance = job->distance + number / job->blocks_per_bound * K;
     if (place == 0)
         memcpy(s->nearest, s->near, (size_t)K * sizeof(float));
     for (int k = 0; place > 0 && k < K; k++) {
@@ -119,11 +132,11 @@ static void keep_nearest(const fg_job *job, const fg_scratch *s, int64_t number,
 }
 
 /* Fills s->active and the rows of resp that belong to it; returns how many components that are. */
-static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, int n_panels, double bound,
-                        double *common, int *n_projected)
+static int score_pruned(const fg_job *job, const scratch *s, int64_t number, int n_panels, double bound,
+                        real *common, int *n_projected)
 {
     const int K = job->n_components;
-    float *distance = job->distance + number / job->blocks_per_bound * K;
+    const float *distance = job->distance + number / job->blocks_per_bound * K;
     int n = 0, have_features = 0, whole_block = 0;
     /* What scores err by. Those of k-means are expanded wherever the rows are: as many units in the last place of
      * the largest term as there are terms. (That of |centre|^2 is among them, or below what distances are rounded
@@ -132,7 +145,7 @@ static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, 
     if (job->project_whole_block) {
         whole_block = choose(job, s, bound, s->identity, K) > 0;
         if (whole_block)
-            memset(common, 0, (size_t)n_panels * FG_PANEL * sizeof(double));
+            memset(common, 0, (size_t)n_panels * FG_PANEL * sizeof(real));
     }
     if (job->accumulate_terms) {
         build_block_features(job, s, n_panels);
@@ -169,11 +182,9 @@ static int score_pruned(const fg_job *job, const fg_scratch *s, int64_t number, 
     job->least[number] = least;
     for (int j = 0; j < n; j++) {
         const int k = s->active[j];
-        /* the score's error is at most 1e-9, and d^2 twice that */
-        const double slack = job->hard ? 2.0 * error : 1e-6;
-        s->near[k] = inward(sqrt(2.0 * (job->constant[k] - best_of_block(job, s, j, n_panels, common)) - slack));
+        const double best = best_of_block(job, s, j, n_panels, common);
+        s->near[k] = inward(sqrt(least_square(job, s, k, best, error)));
     }
-    keep_nearest(job, s, number, distance);
     return n;
 }
 

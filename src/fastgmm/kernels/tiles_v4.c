@@ -4,4 +4,5 @@
 #define FG_SCORE_VECTORS 4 /* 4 x 4 accumulators: 16 FMAs for 8 loads */
 #define FG_DOT_ROWS 4
 #define FG_TABLE fg_kernels_v4
+#define FG_SINGLE_TABLE fg_kernels_v4_single
 #include "tiles.h"

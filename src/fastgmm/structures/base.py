@@ -26,10 +26,10 @@ SMALLEST_FLOOR = 1e-290
 # As score_map.LIMIT, for moments: relative errors of a whitened covariance stay below 1e-10 or so. Tighter
 # than for scores: it is asked once per component and pass, and errors of moments stay in the parameters.
 STATISTICS_LIMIT = LIMIT / 10
-# As STATISTICS_LIMIT, for the whitened offset of a mean from where its moments were taken: rounding moves the
-# mean by up to four times EPSILON times that. A component with its own covariance is centred long before,
-# where the offset's square passes STATISTICS_LIMIT; in a pooled covariance a light component hardly shows.
-OFFSET_LIMIT = STATISTICS_LIMIT / 10
+# The share of STATISTICS_LIMIT for the whitened offset of a mean from where its moments were taken: rounding
+# moves the mean by up to four times EPSILON times that. A component with its own covariance is centred long
+# before, where the offset's square passes the limit; in a pooled covariance a light component hardly shows.
+OFFSET_SHARE = 0.1
 # Centring again is worth a pass where it shrinks the terms that are subtracted at least this much.
 WORTH_CENTRING = 4.0
 
@@ -118,8 +118,13 @@ class Structure(Protocol):
     def drift(self, old: Parameters, new: Parameters, n_threads: int) -> tuple[FloatArray, FloatArray]:
         """Bounds on |L^-1 (mean' - mean)| and |L^-1 L'|_2, (K,) each: how far distances can have moved."""
 
-    def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
-        """Components whose moments, taken `offset` (frame units) off their means, lost too many digits."""
+    def needs_centring(
+        self, parameters: Parameters, offset: FloatArray, frame: Frame, limit: float = STATISTICS_LIMIT
+    ) -> BoolArray:
+        """Components whose moments, taken `offset` (frame units) off their means, lost too many digits.
+
+        limit : on the sum of absolute terms of a whitened covariance, whose rounding errors are a share of it
+        """
 
 
 def location_vector(parameters: Parameters, frame: Frame) -> FloatArray:

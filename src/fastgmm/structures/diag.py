@@ -12,6 +12,7 @@ from ..score_map import ScoreMap
 from ..statistics import Statistics
 from .base import (
     ROUNDED_UP,
+    STATISTICS_LIMIT,
     Estimate,
     check_positive,
     constants,
@@ -133,7 +134,9 @@ class Diag:
         stretch = (old.precisions_cholesky / new.precisions_cholesky).max(axis=1)
         return whitened_shift(old.means, new.means, old.precisions_cholesky), ROUNDED_UP * stretch
 
-    def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
+    def needs_centring(
+        self, parameters: Parameters, offset: FloatArray, frame: Frame, limit: float = STATISTICS_LIMIT
+    ) -> BoolArray:
         with np.errstate(over="ignore", invalid="ignore"):
             relative = np.abs(offset) * (parameters.precisions_cholesky / frame.scale)
-            return worth_centring((1.0 + relative**2).max(axis=1), np.ones(offset.shape[0]))
+            return worth_centring((1.0 + relative**2).max(axis=1), np.ones(offset.shape[0]), limit)

@@ -174,7 +174,9 @@ class Full:
         stretch = ratio_norms(old.precisions_cholesky, new.precisions_cholesky, n_threads)
         return whitened_shift(old.means, new.means, old.precisions_cholesky), stretch
 
-    def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
+    def needs_centring(
+        self, parameters: Parameters, offset: FloatArray, frame: Frame, limit: float = STATISTICS_LIMIT
+    ) -> BoolArray:
         needs = np.zeros(offset.shape[0], dtype=bool)
         with np.errstate(over="ignore", invalid="ignore"):
             variances = np.einsum("kii->ki", parameters.covariances) * frame.scale**2
@@ -183,7 +185,8 @@ class Full:
                 return needs
             offset, variances = offset[far], variances[far]
             roots = parameters.precisions_cholesky[far] / frame.scale[:, None]
-            with_offset = absolute_quadratic(roots, np.sqrt(variances + offset**2))
-            if not (with_offset <= STATISTICS_LIMIT).all():
-                needs[far] = worth_centring(with_offset, absolute_quadratic(roots, np.sqrt(variances)))
+            with_offset = absolute_quadratic(roots, np.sqrt(variances + offset**2), limit)
+            if not (with_offset <= limit).all():
+                without = absolute_quadratic(roots, np.sqrt(variances), limit)
+                needs[far] = worth_centring(with_offset, without, limit)
         return needs

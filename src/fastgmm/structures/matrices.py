@@ -58,10 +58,10 @@ def inverse_gram(roots: FloatArray) -> FloatArray:
     return gram
 
 
-def absolute_quadratic(roots: FloatArray, reach: FloatArray) -> FloatArray:
+def absolute_quadratic(roots: FloatArray, reach: FloatArray, limit: float = STATISTICS_LIMIT) -> FloatArray:
     """reach_k' |U_k U_k'| reach_k; its upper bound | |U_k|' reach_k |^2 where that is small enough."""
     bound = (np.matmul(reach[:, None, :], np.abs(roots))[:, 0, :] ** 2).sum(axis=1)
-    unsure = np.flatnonzero(~(bound <= STATISTICS_LIMIT))
+    unsure = np.flatnonzero(~(bound <= limit))
     for k in unsure:
         bound[k] = reach[k] @ np.abs(roots[k] @ roots[k].T) @ reach[k]
     return bound

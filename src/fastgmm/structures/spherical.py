@@ -12,6 +12,7 @@ from ..score_map import ScoreMap
 from ..statistics import Statistics
 from .base import (
     ROUNDED_UP,
+    STATISTICS_LIMIT,
     Estimate,
     check_positive,
     constants,
@@ -134,9 +135,11 @@ class Spherical:
         stretch = old.precisions_cholesky / new.precisions_cholesky
         return whitened_shift(old.means, new.means, roots), ROUNDED_UP * stretch
 
-    def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
+    def needs_centring(
+        self, parameters: Parameters, offset: FloatArray, frame: Frame, limit: float = STATISTICS_LIMIT
+    ) -> BoolArray:
         D = offset.shape[1]
         with np.errstate(over="ignore", invalid="ignore"):
             root = parameters.precisions_cholesky / frame.scale[0]
             distance = ((offset * root[:, None]) ** 2).sum(axis=1)
-        return worth_centring(D + distance, np.full(distance.shape, float(D)))
+        return worth_centring(D + distance, np.full(distance.shape, float(D)), limit)

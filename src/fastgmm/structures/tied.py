@@ -12,8 +12,9 @@ from ..parameters import Parameters
 from ..score_map import ScoreMap
 from ..statistics import Statistics
 from .base import (
-    OFFSET_LIMIT,
+    OFFSET_SHARE,
     STARVED_SHARE,
+    STATISTICS_LIMIT,
     Estimate,
     constants,
     from_location_vector,
@@ -165,20 +166,23 @@ class Tied:
         shift = whitened_shift(old.means, new.means, old.precisions_cholesky[None])
         return shift, np.repeat(stretch, shift.size)
 
-    def needs_centring(self, parameters: Parameters, offset: FloatArray, frame: Frame) -> BoolArray:
+    def needs_centring(
+        self, parameters: Parameters, offset: FloatArray, frame: Frame, limit: float = STATISTICS_LIMIT
+    ) -> BoolArray:
         """All components or none: their second moments are pooled."""
         with np.errstate(over="ignore", invalid="ignore"):
             variance = np.diagonal(parameters.covariances) * frame.scale**2
             root = (parameters.precisions_cholesky / frame.scale[:, None])[None]
             between = parameters.weights @ offset**2
             worth = worth_centring(
-                absolute_quadratic(root, np.sqrt(variance + between)[None]),
-                absolute_quadratic(root, np.sqrt(variance)[None]),
+                absolute_quadratic(root, np.sqrt(variance + between)[None], limit),
+                absolute_quadratic(root, np.sqrt(variance)[None], limit),
+                limit,
             )
             # a light component far out hardly shows in the scatter between means, yet its mean loses as many
             # digits as any other that far out
             precision = (root[0] ** 2).sum(axis=1)
             spread = variance @ precision
             furthest = (offset[parameters.weights >= STARVED_SHARE] ** 2 @ precision).max(initial=0.0)
-            worth |= worth_centring(np.sqrt(spread + furthest), np.sqrt(spread), OFFSET_LIMIT)
+            worth |= worth_centring(np.sqrt(spread + furthest), np.sqrt(spread), OFFSET_SHARE * limit)
         return np.repeat(worth, offset.shape[0])
