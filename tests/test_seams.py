@@ -112,7 +112,7 @@ def test_instruction_set_from_the_environment(clean_environment, tmp_path):
 # One pass takes several seconds (slowest instruction set, one thread or two), so checking for signals between
 # passes would not do.
 INTERRUPTED = """
-import os, sys, time
+import os, signal, sys, time
 import numpy as np
 from fastgmm import GaussianMixture
 
@@ -126,6 +126,7 @@ start = dict(
 )
 model = GaussianMixture(n_components, max_iter=1000, tol=0.0, n_jobs=int(sys.argv[1]), **start)
 small = GaussianMixture(2, random_state=0).fit(X[:500])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
 print("fitting", flush=True)
 try:
     model.fit(X)
