@@ -183,27 +183,34 @@ FG_INLINE void dots_strip(int np, int n_left, const int *rows, int n_panels, con
     }
 }
 
-/* Left rows that stay in the first-level cache while the right rows stream by: 24 KB with the fewest rows a block has. */
+/* Many left rows are taken FG_LEFT_ROWS at a time, 24 KB with the fewest rows a block has: these and a strip of their
+ * sums stay in the first-level cache while the right rows stream by from the second, if they have room there.  Up to
+ * FG_FEW_LEFT_ROWS and their sums are near enough as it is. */
 #define FG_LEFT_ROWS 32
+#define FG_FEW_LEFT_ROWS 256
+#define FG_RIGHT_BYTES (512 * 1024)
 
 /* out (., n_right) += left right' over all panels; left row k is added to row rows[k] of out.  With `triangular`,
  * where rows is 0, 1, 2, ..., only what lies on and right of the diagonal is sure to be computed. */
 static void dots(int n_left, const int *rows, int n_right, int triangular, int n_panels, const real *left,
                  ptrdiff_t left_stride, const real *right, ptrdiff_t right_stride, double *out, ptrdiff_t out_stride)
 {
-    for (int k = 0; k < n_left; k += FG_LEFT_ROWS) {
-        const int most = n_left - k < FG_LEFT_ROWS ? n_left - k : FG_LEFT_ROWS;
+    const size_t right_bytes = (size_t)n_right * (size_t)(n_panels * FG_PANEL) * sizeof(real);
+    const int step = n_left > FG_FEW_LEFT_ROWS && right_bytes <= FG_RIGHT_BYTES ? FG_LEFT_ROWS : n_left;
+    for (int k = 0; k < n_left; k += step) {
+        const int most = n_left - k < step ? n_left - k : step;
         const real *some = left + (ptrdiff_t)k * FG_PANEL;
+        const int *to = rows + k;
         for (int p = triangular ? k : 0; p < n_right; p += 4) {
             const int np = n_right - p < 4 ? n_right - p : 4;
             const int nk = triangular && p + np < k + most ? p + np - k : most;
             const real *strip = right + (ptrdiff_t)p * FG_PANEL;
-            const int *to = rows + k;
+            double *sums = out + p;
             switch (np) {
-            case 4: dots_strip(4, nk, to, n_panels, some, left_stride, strip, right_stride, out + p, out_stride); break;
-            case 3: dots_strip(3, nk, to, n_panels, some, left_stride, strip, right_stride, out + p, out_stride); break;
-            case 2: dots_strip(2, nk, to, n_panels, some, left_stride, strip, right_stride, out + p, out_stride); break;
-            default: dots_strip(1, nk, to, n_panels, some, left_stride, strip, right_stride, out + p, out_stride); break;
+            case 4: dots_strip(4, nk, to, n_panels, some, left_stride, strip, right_stride, sums, out_stride); break;
+            case 3: dots_strip(3, nk, to, n_panels, some, left_stride, strip, right_stride, sums, out_stride); break;
+            case 2: dots_strip(2, nk, to, n_panels, some, left_stride, strip, right_stride, sums, out_stride); break;
+            default: dots_strip(1, nk, to, n_panels, some, left_stride, strip, right_stride, sums, out_stride); break;
             }
         }
     }
