@@ -151,15 +151,13 @@ def lloyd(
     n_threads: int,
     *,
     while_it_pays: bool = False,
-    pruning: NearestPruning | None = None,
 ) -> FloatArray:
     """Lloyd's iterations, over-relaxed, from given centres (user units), distances in the units of the frame.
 
     while_it_pays: it ends when steps no longer pay. The last step goes to the means themselves. Returns the
     centres.
     """
-    if pruning is None:
-        pruning = NearestPruning(data, frame, centres.shape[0], n_steps, n_threads)
+    pruning = NearestPruning(data, frame, centres.shape[0], n_steps, n_threads)
     previous = np.inf
     for step in range(n_steps):
         means, inertia = assign(data, centres, frame, n_threads, pruning)

@@ -24,7 +24,7 @@ from .kmeans import (
     plus_plus,
     sorted_by_nearest,
 )
-from .lloyd import SAMPLE_STEPS, NearestPruning, lloyd
+from .lloyd import SAMPLE_STEPS, lloyd
 from .parameters import Parameters
 from .passes import accumulate, score_rows
 from .pruning import SORT_TERMS
@@ -152,28 +152,20 @@ class _Start:
         )  # fmt: skip
 
     def nearest(
-        self,
-        data: ArrayData,
-        centres: FloatArray,
-        units: FloatArray,
-        about: FloatArray,
-        centred: BoolArray,
-        pruning: NearestPruning | None = None,
+        self, data: ArrayData, centres: FloatArray, units: FloatArray, about: FloatArray, centred: BoolArray
     ) -> Statistics:
         """Statistics of the rows nearest to each centre.
 
-        Moments about centres are taken of rows in the order of their clusters: panels of rows that have none
-        of a cluster are passed over, so that all clusters together cost as much as one. With what k-means
-        knows of the rows (pruning, in the same units) they are in order already.
+        Moments about centres are taken of rows in the order of their clusters: a block has rows of few of
+        them and nothing to do with the others, so that all clusters together cost as much as a few.
         """
         D = data.n_features
-        bounds = None if pruning is None else pruning.bounds(centres)
-        if bounds is None and centred.all() and data.n_rows < 2**32:
+        if centred.all() and data.n_rows < 2**32:
             labels, order = sorted_by_nearest(data, centres, units, self.frame, self.options.n_threads)
             return self._accumulate(data, about, centred, labels=labels, order=order)
         terms = NO_TERMS if self._is_centred() else self.structure.terms
         score_map = nearest_centre_map(centres, units, self.frame, terms, self.structure.n_terms(D))
-        return self._accumulate(data, about, centred, score_map=score_map, hard=True, bounds=bounds)
+        return self._accumulate(data, about, centred, score_map=score_map, hard=True)
 
     def _is_centred(self) -> bool:
         """Whether an M-step takes moments about the centres, of rows in the order of their clusters.
@@ -185,24 +177,18 @@ class _Start:
         saved = self.n_components * (2 * self.structure.n_terms(D) - D)
         return self.structure.always_project(D) or D >= CENTRED_FROM or saved >= SORT_TERMS
 
-    def from_centres(
-        self,
-        centres: FloatArray,
-        units: FloatArray,
-        move_empty: bool = False,
-        pruning: NearestPruning | None = None,
-    ) -> Start:
+    def from_centres(self, centres: FloatArray, units: FloatArray, move_empty: bool = False) -> Start:
         """From the rows nearest to each centre; those without rows may be moved to where there are some."""
         fixed = not move_empty
 
         def collect(about: FloatArray, centred: BoolArray) -> Statistics:
             nonlocal centres, fixed
-            statistics = self.nearest(self.data, centres, units, about, centred, pruning)
+            statistics = self.nearest(self.data, centres, units, about, centred)
             empty = statistics.weight == 0
             if not fixed and empty.any():
                 frame = Frame(self.frame.shift, units)
                 centres = fill_empty(self.data, centres, empty, frame, self.options.n_threads)
-                statistics = self.nearest(self.data, centres, units, centres, centred, pruning)
+                statistics = self.nearest(self.data, centres, units, centres, centred)
             fixed = True
             return statistics
 
@@ -224,9 +210,7 @@ class _Start:
         assert rows.sample_weight is not None
         return ArrayData(rows.X[::step], rows.sample_weight[::step])
 
-    def judged(
-        self, centres: FloatArray, units: FloatArray, rows: ArrayData, pruning: NearestPruning
-    ) -> float:
+    def judged(self, centres: FloatArray, units: FloatArray, rows: ArrayData) -> float:
         """Log-likelihood of other rows under the clusters, each covariance drawn towards their mean.
 
         Clusters of a sub-sample may have fewer rows than a covariance has parameters: as many rows of the
@@ -235,7 +219,7 @@ class _Start:
         """
         structure, D = self.structure, self.data.n_features
         centred = np.full(self.n_components, self._is_centred())
-        statistics = self.nearest(self.data, centres, units, centres, centred, pruning)
+        statistics = self.nearest(self.data, centres, units, centres, centred)
         with np.errstate(all="ignore"):
             estimate = structure.estimate(statistics, self.options.reg_covar, self.options.n_threads)
         weights, means, covariances, _ = estimate.parameters
@@ -314,23 +298,18 @@ def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
         rows = frame.to_frame(sample.X)
         step = max(1, sample.n_rows // max(DRAWN_PER_COMPONENT * n_components, FEWEST_DRAWN))
         index = step * plus_plus(rows[::step], weight[::step], n_components, random_state)
-        pruning = NearestPruning(sample, frame, n_components, SAMPLE_STEPS, n_threads)
-        centres = lloyd(
-            sample, sample.X[index], frame, SAMPLE_STEPS, n_threads, while_it_pays=True, pruning=pruning
-        )
-        bound = trial.judged(centres, frame.scale, jury, pruning)
+        centres = lloyd(sample, sample.X[index], frame, SAMPLE_STEPS, n_threads, while_it_pays=True)
+        bound = trial.judged(centres, frame.scale, jury)
         # trials that find the same clusters in another order tie but for rounding: the first of them counts
         if best is None or bound - best_bound > TIE * abs(bound):
             best, best_bound = (centres, frame), bound
     assert best is not None
     centres, frame = best
-    known: NearestPruning | None = None
     if others is not sample:
         n_steps = data.n_features // FEATURES_PER_STEP - 2
         n_steps = min(max(n_steps, FEWEST_STEPS), MOST_STEPS)
-        known = NearestPruning(data, frame, n_components, n_steps + 1, n_threads)
-        centres = lloyd(data, centres, frame, n_steps, n_threads, pruning=known)
-    return start.from_centres(centres, frame.scale, move_empty=True, pruning=known)
+        centres = lloyd(data, centres, frame, n_steps, n_threads)
+    return start.from_centres(centres, frame.scale, move_empty=True)
 
 
 def _kmeans_frames(sample: ArrayData) -> list[Frame]:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from running import parameters_of
 
+from fastgmm.blocks import ArrayData
 from fastgmm.frame import frame_of_parameters
 from fastgmm.kernels import _pass
+from fastgmm.passes import accumulate
 from fastgmm.structures import STRUCTURES
 
 
@@ -179,3 +181,34 @@ class TestSignals:
         with alarms(stop, 0.1), pytest.raises(Stop):
             long_sweep.run(4)
         assert time.perf_counter() - start < self.CHUNK_SECONDS
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("centred", ["none", "some", "all"])
+def test_labels_are_responsibilities_of_one(ordered, centred, isa):
+    """Blocks look at the components of their labels only, and at none for rows without one."""
+    rng = np.random.default_rng(0)
+    n_rows, K = 1003, 17
+    structure, frame = prepared("full", K, 3)[:2]
+    X = rng.standard_normal((n_rows, 3))
+    weight = rng.uniform(0.0, 2.0, n_rows)
+    labels = rng.integers(-1, K - 1, n_rows)  # the last component has no rows
+    labels[:300] = -1  # whole blocks without any
+    labels[400:700] = 5
+    given = np.zeros((n_rows, K))
+    given[np.flatnonzero(labels >= 0), labels[labels >= 0]] = 1.0
+    order = rng.permutation(n_rows).astype(np.uint32) if ordered else None
+    slots = {"none": None, "some": [0, 5, 16], "all": range(K)}[centred]
+    arguments = {}
+    if slots is not None:
+        about = rng.standard_normal((K, 3))
+        arguments = {"centres": about, "centred": np.isin(np.arange(K), slots)}
+    data = ArrayData(X, weight)
+    found, expected = (
+        accumulate(data, structure, frame, K, 2, order=order, **source, **arguments)
+        for source in ({"labels": labels}, {"responsibilities": given})
+    )
+    for name in ("weight", "first", "second"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    assert found.weight[K - 1] == 0
+    assert found.total_weight == expected.total_weight

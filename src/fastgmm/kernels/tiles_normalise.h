@@ -19,7 +19,7 @@ static int labels_of_block(const fg_job *job, const scratch *s, int64_t first, i
     memset(there, 0, (size_t)K);
     for (int64_t i = first; i < first + n_rows; i++) {
         const int64_t label = job->labels[job->order ? (int64_t)job->order[i] : i];
-        if (label >= 0)
+        if (label >= 0 && label < K)
             there[label] = 1;
     }
     for (int k = 0; k < K; k++)
