@@ -481,9 +481,15 @@ def test_steps_are_pruned_where_that_pays():
 
 
 def test_bounds_take_little_memory():
-    for n_rows, n_features, n_clusters in ((100_000, 3, 60), (100_000, 8, 300), (300_000, 64, 100)):
+    for n_rows, n_features, n_clusters, possible in (
+        (100_000, 3, 60, True),
+        (300_000, 8, 300, True),
+        (100_000, 8, 300, False),  # blocks that share bounds would have rows of too many clusters
+        (300_000, 64, 100, True),
+    ):
         X = np.zeros((n_rows, n_features), dtype=np.float32)
         frame = Frame(np.zeros(n_features), np.ones(n_features))
         pruning = NearestPruning(ArrayData(X), frame, n_clusters, 12, 1)
-        if pruning.possible:
-            assert 4 * n_clusters * pruning.n_blocks <= 0.051 * X.nbytes
+        assert pruning.possible == possible
+        assert pruning.block_rows <= 384
+        assert 4 * n_clusters * (pruning.n_bounds - 1) <= 0.05 * X.nbytes

@@ -10,8 +10,11 @@ import oracle
 import pytest
 import tolerances
 from running import assert_same_bits, forced_pruning, parameters_of, run_em
+from sklearn.exceptions import ConvergenceWarning
 
 from fastgmm import GaussianMixture, single
+from fastgmm.blocks import ArrayData
+from fastgmm.em import EMOptions, run
 from fastgmm.structures import STRUCTURES
 
 ATTRIBUTES = ("weights_", "means_", "covariances_", "precisions_cholesky_")
@@ -23,9 +26,12 @@ def quiet_fit(X, **params):
         return GaussianMixture(**params).fit(X)
 
 
-def share(result) -> float:
-    """Of pairs in single precision."""
-    return sum(result.history["pairs_single"]) / sum(result.history["pairs"])
+def share(result, first=0) -> float:
+    """Of pairs in single precision, in the iterations before changes were too small for it."""
+    bounds = np.array(result.lower_bounds)
+    small = np.abs(np.diff(bounds)) < single.NOISE * np.maximum(1.0, np.abs(bounds[1:]))
+    n = 2 + int(np.argmax(small)) if small.any() else bounds.size
+    return sum(result.history["pairs_single"][first:n]) / sum(result.history["pairs"][first:n])
 
 
 def both(X, kind, start, n_iter, **options):
@@ -52,7 +58,8 @@ def test_twenty_iterations(covariance_type, choice, n_features, n_components):
     X, start = datasets.problem(5, 12_000, n_features, n_components, covariance_type, 3.0)
     with forced_pruning(choice):
         double, result = both(X.astype(np.float32), covariance_type, start, 20)
-    assert share(result) > (0.8 if covariance_type == "tied" else 0.99)
+    # the first pass adds up the scatter that tied covariances share
+    assert share(result, first=int(covariance_type == "tied")) > 0.99
     assert_near(covariance_type, double, result)
 
 
@@ -62,7 +69,7 @@ def test_weights(covariance_type):
     weights[::7] = 0.0
     X = X.astype(np.float32)
     double, result = both(X, covariance_type, start, 10, sample_weight=weights)
-    assert share(result) > 0.85
+    assert share(result, first=int(covariance_type == "tied")) > 0.85
     assert_near(covariance_type, double, result)
     X[::7] = 1e30  # rows of weight zero are not read
     assert_same_bits(result, both(X, covariance_type, start, 10, sample_weight=weights)[1])
@@ -197,6 +204,8 @@ def without_float64(monkeypatch):
 
     monkeypatch.setattr(single, "LARGEST_SHARE", 2.0)
     monkeypatch.setattr(single, "single_map", careless)
+    monkeypatch.setattr(single, "came_out_rough", lambda *_: False)
+    monkeypatch.setattr(single, "NOISE", 0.0)
 
 
 @pytest.mark.parametrize("make", [outliers, near_singular])
@@ -248,9 +257,8 @@ def test_pruned_and_dense_are_near(covariance_type):
     for choice in ("never", "always"):
         with forced_pruning(choice):
             results.append(run_em(X.astype(np.float32), covariance_type, start, 8, arithmetic="float32"))
-    assert (
-        sum(results[1].history["pairs"]) < sum(results[0].history["pairs"]) * 4
-    )  # of blocks a quarter as large
+    n_blocks = -(-20_000 // 96)
+    assert sum(results[1].history["pairs"]) < 0.5 * 8 * 12 * n_blocks
     assert_near(covariance_type, *results)
 
 
@@ -314,11 +322,9 @@ def test_offsets_make_means_exact(covariance_type):
     X, start = datasets.problem(2, 2_000, 5, 4, covariance_type, 30.0)
     structure = STRUCTURES[covariance_type]
     parameters = parameters_of(covariance_type, start)
-    from fastgmm.blocks import ArrayData
-
     frame = ArrayData(X).frame(1, structure.common_scale)
     score_map = structure.score_map(parameters, frame, 1)
-    rounded = single.single_map(score_map, parameters, frame, len(X))
+    rounded = single.single_map(score_map, parameters, structure, frame, len(X))
     mean = frame.to_frame(parameters.means)
     features = {
         "full": [mean, np.einsum("ki,kj->kij", mean, mean)[:, *np.triu_indices(5)]],
@@ -331,3 +337,59 @@ def test_offsets_make_means_exact(covariance_type):
     if rounded.common_root is not None:
         scores -= 0.5 * ((mean @ rounded.common_root.T.astype(float)) ** 2).sum(axis=1)
     np.testing.assert_allclose(scores, score_map.constant, rtol=1e-9)
+
+
+def needles(seed, noise):
+    """float32 rows along a line, but for noise of this share, in two dimensions."""
+    rng = np.random.default_rng(seed)
+    t = rng.standard_normal(20_000)
+    return np.column_stack([t, t + noise * rng.standard_normal(t.size)]).astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-4, 1e-5])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_narrow_components_found_from_broad_ones(noise, seed):
+    """Broad parameters allow float32, the covariances that come of them may not: sums are taken again."""
+    X = needles(seed, noise)
+    means = X[:2].astype(np.float64)
+    weights = np.array([0.5, 0.5])
+    start = weights, means, np.stack([np.eye(2)] * 2)
+    double, result = both(X, "full", start, 6, reg_covar=0.0)
+    assert result.n_repairs == double.n_repairs == 0
+    np.testing.assert_allclose(result.lower_bounds, double.lower_bounds, rtol=1e-5, atol=1e-5)
+
+
+def test_a_warm_start_on_rows_of_another_kind():
+    broad = (1000 * np.random.default_rng(0).standard_normal((20_000, 2))).astype(np.float32)
+    bounds = []
+    for arithmetic in ("float64", "float32"):
+        mixture = quiet_fit(
+            broad, n_components=2, warm_start=True, random_state=0, max_iter=5, tol=0.0, arithmetic=arithmetic
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            bounds.append(mixture.fit(1000 * needles(1, 2e-5)).lower_bounds_)
+        assert mixture.n_repairs_ == 0
+    np.testing.assert_allclose(*bounds, rtol=1e-4)
+
+
+@pytest.mark.parametrize("acceleration", [None, "anderson"])
+def test_what_is_left_to_gain_is_gained_in_float64(covariance_type, acceleration):
+    """float32 bounds have a floor of noise: below it passes are in float64, and fits converge as there."""
+    X, start = datasets.problem(3, 20_000, 4, 5, covariance_type, 1.5)
+    double, result = (
+        run(
+            ArrayData(X.astype(np.float32)),
+            STRUCTURES[covariance_type],
+            parameters_of(covariance_type, start),
+            EMOptions(tol=1e-9, max_iter=2000, acceleration=acceleration, arithmetic=arithmetic),
+        )
+        for arithmetic in ("float64", "float32")
+    )
+    assert double.converged
+    assert result.converged
+    assert result.lower_bound == pytest.approx(double.lower_bound, abs=1e-6)
+    pairs, in_single = (np.array(result.history[name]) for name in ("pairs", "pairs_single"))
+    assert in_single[1] == pairs[1]
+    assert in_single[-1] == 0
+    assert np.flatnonzero(in_single).max() < 0.9 * result.n_iter

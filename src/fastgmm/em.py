@@ -18,7 +18,7 @@ from .frame import Frame
 from .kernels import _pass
 from .parameters import Parameters
 from .passes import accumulate
-from .pruning import Bounds, Pruning, lost_too_much
+from .pruning import NEGLIGIBLE, Bounds, Pruning, lost_too_much
 from .repair import keep_weightless, repair
 from .score_map import ScoreMap
 from .statistics import Statistics
@@ -147,7 +147,9 @@ class Maximiser:
         if in_single and self.double_passes:
             self.double_passes -= 1
         elif in_single:
-            rounded = single.single_map(score_map, parameters, self.frame, self.data.n_positive)
+            rounded = single.single_map(
+                score_map, parameters, self.structure, self.frame, self.data.n_positive
+            )
         statistics = accumulate(
             self.data,
             self.structure,
@@ -185,6 +187,14 @@ class Maximiser:
         """
         looks = 0
         estimate = self._estimate(statistics, previous)
+        if (
+            statistics.pairs_single
+            and previous is not None
+            and single.came_out_rough(estimate, previous, self.structure)
+        ):
+            self.double_passes = single.LOOKS
+            statistics = look_again(statistics.reference, centred)
+            estimate = self._estimate(statistics, previous)
         doubtful = self._doubtful(estimate, statistics)
         if doubtful.any():
             looks = int(np.count_nonzero(doubtful))
@@ -206,6 +216,11 @@ class Maximiser:
         n_new = int(np.count_nonzero(new))
         self.n_repairs += n_new
         return parameters, looks, n_new
+
+    def finish_in_double(self) -> None:
+        """No more float32: what is left to gain is less than it rounds away."""
+        self.single = False
+        self.pruning.negligible = NEGLIGIBLE
 
     def _estimate(self, statistics: Statistics, previous: Parameters | None) -> Estimate:
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -250,6 +265,7 @@ def run(
     maximiser = Maximiser(data, structure, frame, options, start.weights.size)
     anderson = Anderson(structure, frame) if options.acceleration == "anderson" else None
     parameters, bound = start, previous_bound
+    of_two_kinds = False  # whether the next bound is float64's, and the last float32's
     for iteration in range(1, options.max_iter + 1):
         began = perf_counter()
         maximiser.seconds = maximiser.pairs = maximiser.pairs_centred = maximiser.pairs_single = 0.0
@@ -269,7 +285,12 @@ def run(
             parameters, looks, n_repaired = maximiser.maximise(
                 statistics, centred, before, partial(maximiser.collect, before, score_map)
             )
-            converged = abs(change) < options.tol and not n_repaired
+            noise = single.NOISE * max(1.0, abs(found))
+            converged = abs(change) < options.tol and not n_repaired and not of_two_kinds
+            of_two_kinds = False
+            if maximiser.single and abs(change) < noise and not (converged and options.tol >= noise):
+                maximiser.finish_in_double()
+                converged, of_two_kinds = False, True
             if anderson is not None and n_repaired:
                 anderson.restart()
             elif anderson is not None and converged and anderson.on_trial:

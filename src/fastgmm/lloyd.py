@@ -12,9 +12,9 @@ from ._typing import FloatArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._order import block_balls
-from .kernels._pass import BLOCK_STEP, LINEAR, LOG_LIKELIHOOD, PAIRS, SCALAR, Pass, plan
+from .kernels._pass import LINEAR, LOG_LIKELIHOOD, PAIRS, SCALAR, Pass, plan
 from .kmeans import nearest_centre_map
-from .pruning import LARGEST_SHARE, SCORE_TERMS, SORT_TERMS, BlockBounds, Bounds, Keys
+from .pruning import SCORE_TERMS, SORT_TERMS, BlockBounds, Bounds, Keys, blocks_per_bound
 from .score_map import EPSILON
 from .structures.base import whitened_shift
 
@@ -27,13 +27,11 @@ LLOYD_TOLERANCE = 1e-3
 RELAXATION = 1.8
 # Passes in order must have so many times as much to save as sorting takes.
 PASSES_PER_SORT = 6
-# Blocks of rows of more clusters than this, on average, are near to too many centres.
+# Bounds of rows of more clusters than this, on average, are near to too many centres.
 MOST_CLUSTERS = 2
-# Blocks have as many rows as make bounds few enough, up to so many: rows of more clusters need more centres.
-MOST_BLOCK_ROWS = 16 * BLOCK_STEP
 # Distances are rounded outward by far more than their errors (kernels/tiles_prune.h).
 OUTWARD = 2.0**-20
-# Blocks whose distances from all centres are taken at a time.
+# Bounds whose distances from all centres are taken at a time.
 BLOCKS_AT_ONCE = 1024
 
 
@@ -47,16 +45,17 @@ class NearestPruning(BlockBounds):
 
     def __init__(self, data: ArrayData, frame: Frame, n_centres: int, n_passes: int, n_threads: int) -> None:
         D = data.n_features
-        fewest = plan(data.n_positive, n_centres, D, D, 1)[0]
-        wanted = int(np.ceil(4 * n_centres / (LARGEST_SHARE * data.row_bytes * BLOCK_STEP))) * BLOCK_STEP
-        super().__init__(data, frame, n_centres, min(max(fewest, wanted), MOST_BLOCK_ROWS), n_threads)
+        block_rows = plan(data.n_positive, n_centres, D, D, 1)[0]
+        super().__init__(
+            data, frame, n_centres, block_rows, n_threads, blocks_per_bound(data, n_centres, block_rows)
+        )
         self.centres: FloatArray | None = None  # that the bounds belong to
         self.next_sort = 0  # never again: a few passes do not repay it
         # of the passes, the first is not in order
         saved = n_centres * (D + SCORE_TERMS) * (n_passes - 1)
         self.possible = self.possible_if(
             saved >= PASSES_PER_SORT * SORT_TERMS
-            and data.n_positive * MOST_CLUSTERS >= n_centres * self.block_rows
+            and data.n_positive * MOST_CLUSTERS >= n_centres * self.rows_per_bound
         )
 
     def bounds(self, centres: FloatArray) -> Bounds | None:
@@ -71,8 +70,9 @@ class NearestPruning(BlockBounds):
         self.centres = centres
         K = self.n_components
         return Bounds(
-            self.order, self.distance, self.least, shift, np.ones(K), np.zeros(K), self.block_rows, None
-        )
+            self.order, self.distance, self.least, shift, np.ones(K), np.zeros(K), self.block_rows, None,
+            self.blocks_per_bound,
+        )  # fmt: skip
 
     def first_keys(self) -> Keys | None:
         """For a dense pass to write what the order is, if it is wanted."""
@@ -82,19 +82,20 @@ class NearestPruning(BlockBounds):
         return self.new_keys() if self.possible and self.order is None else None
 
     def sort_by(self, keys: Keys, centres: FloatArray) -> None:
-        """Put rows in order by keys made with these centres; bounds from the balls about blocks."""
+        """Put rows in order by keys made with these centres; bounds from the balls about their rows."""
         self.sort(keys)
         assert self.order is not None
         assert self.distance is not None
         assert self.least is not None
         balls, radii = block_balls(
-            self.data.X, self.order, self.frame.shift, self.frame.scale, self.block_rows, self.n_threads
+            self.data.X, self.order, self.frame.shift, self.frame.scale, self.rows_per_bound, self.n_threads
         )
         points = self.frame.to_frame(centres)
         reach = np.sqrt((points * points).sum(axis=1))
         rounding = (self.data.n_features + 8) * EPSILON
-        for first in range(0, self.n_blocks, BLOCKS_AT_ONCE):
+        for first in range(0, self.n_bounds, BLOCKS_AT_ONCE):
             part = slice(first, first + BLOCKS_AT_ONCE)
+            blocks = slice(first * self.blocks_per_bound, (first + BLOCKS_AT_ONCE) * self.blocks_per_bound)
             far = np.sqrt((balls[part] ** 2).sum(axis=1))[:, None]
             square = far**2 + reach**2 - 2.0 * (balls[part] @ points.T)
             error = rounding * (far + reach) ** 2
@@ -102,7 +103,8 @@ class NearestPruning(BlockBounds):
             nearest = np.sqrt(np.maximum(square - error, 0.0)) * (1.0 - OUTWARD) - radius
             self.distance[part] = np.maximum(nearest, 0.0) * (1.0 - OUTWARD)
             farthest = np.sqrt(np.maximum(square, 0.0) + error).min(axis=1) + radius[:, 0]
-            self.least[part] = -0.5 * farthest**2
+            least = np.repeat(-0.5 * farthest**2, self.blocks_per_bound)
+            self.least[blocks] = least[: self.least[blocks].size]
         self.centres = centres
 
 

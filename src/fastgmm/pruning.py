@@ -32,8 +32,8 @@ NEGLIGIBLE_IN_SINGLE = 24.0
 LARGEST_LOSS = 1e-3
 # Bounds take at most this share of the memory of the rows.
 LARGEST_SHARE = 0.05
-# With fewer blocks there is nothing to sort.
-FEWEST_BLOCKS = 8
+# With fewer blocks there is nothing to sort. Bounds that blocks share are one thread's work each.
+FEWEST_BLOCKS, FEWEST_SHARED = 8, 64
 # The drift of full covariances takes some 5 D^3 multiplications a component, a pass D^2 a row.
 FEWEST_PER_FEATURE = 50
 # A pass that needs more than this share of all pairs is not worth its order: the next ones are dense. First,
@@ -156,7 +156,8 @@ class BlockBounds:
     def possible_if(self, pays: bool) -> bool:
         """Whether to prune at all: where it can be done, is not forbidden, and pays or is asked for."""
         share = 4 * self.n_components <= LARGEST_SHARE * self.rows_per_bound * self.data.row_bytes
-        pays = pays and share and self.n_bounds >= FEWEST_BLOCKS
+        fewest = FEWEST_BLOCKS if self.blocks_per_bound == 1 else FEWEST_SHARED
+        pays = pays and share and self.n_bounds >= fewest
         # rows are numbered, and pairs of components, in 32 bits
         can = self.data.n_rows < 2**32 and self.n_components**2 < 2**31
         return can and _choice != "never" and (pays or self.always)

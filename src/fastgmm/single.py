@@ -19,6 +19,7 @@ from .frame import Frame
 from .kernels._pass import DIAGONAL, FULL, MATRIX, SPHERICAL
 from .parameters import Parameters
 from .score_map import ScoreMap
+from .structures import Estimate, Structure
 
 SingleArray = NDArray[np.float32]
 
@@ -38,11 +39,16 @@ MOMENTS_LIMIT = 2e-3 / EPSILON
 # The same for what correlations alone do, however near the mean is that moments are about: 1e-2 for
 # (roughness / EPSILON)^2. There the bound is some D times what random errors come to.
 LARGEST_ROUGHNESS = (1e-2 * EPSILON) ** 0.5
+# Where the mean log-likelihood changes by less than this share of itself, or than this, changes are made of
+# rounding: passes are in float64 from then on, and nothing converges before that.
+NOISE = 2e-6
 # A pass is in float64 where components that are rougher have more than this share of the weight: the blocks
 # that they have a part in would be done twice.
 LARGEST_SHARE = 0.25
 # After a pass of which less than this share of pairs stayed in float32 so many passes are in float64.
 SMALLEST_GAIN, REST = 0.6, 8
+# Passes in float64 where moments in float32 came out too rough: these once more, and again about new centres.
+LOOKS = 2
 # Squares of a reach, weighted and added up over a block, stay far below 3e38, the largest float32; so do rows
 # in frames of these scales, and weights within these.
 LARGEST_REACH = 2.0**30
@@ -94,10 +100,12 @@ def halves(a: FloatArray) -> tuple[SingleArray, SingleArray]:
     return high, (a - high).astype(np.float32)
 
 
-def single_map(score_map: ScoreMap, parameters: Parameters, frame: Frame, n_rows: int) -> SingleMap | None:
+def single_map(
+    score_map: ScoreMap, parameters: Parameters, structure: Structure, frame: Frame, n_rows: int
+) -> SingleMap | None:
     """The map rounded to float32; None where float64 is to be used: no numbers, or too few digits."""
     with np.errstate(over="ignore", invalid="ignore"):
-        result = _rounded(score_map, parameters, frame, n_rows)
+        result = _rounded(score_map, parameters, structure, frame, n_rows)
     if parameters.weights[~(result.roughness <= result.largest_roughness)].sum() > LARGEST_SHARE:
         return None
     arrays = (
@@ -111,7 +119,9 @@ def single_map(score_map: ScoreMap, parameters: Parameters, frame: Frame, n_rows
     return result if all(a is None or np.isfinite(a).all() for a in arrays) else None
 
 
-def _rounded(m: ScoreMap, parameters: Parameters, frame: Frame, n_rows: int) -> SingleMap:
+def _rounded(
+    m: ScoreMap, parameters: Parameters, structure: Structure, frame: Frame, n_rows: int
+) -> SingleMap:
     assert m.constant is not None
     assert m.root is not None
     base = float(m.constant.max())
@@ -142,7 +152,7 @@ def _rounded(m: ScoreMap, parameters: Parameters, frame: Frame, n_rows: int) -> 
         shift_low=shift_low,
         scale=frame.scale.astype(np.float32),
         base=base,
-        roughness=_roughness(m, parameters, frame),
+        roughness=roughness(parameters, structure),
         slack=projecting * LARGEST_ERROR,
         share=2 * projecting,
         feature_share=expanding,
@@ -179,7 +189,7 @@ def _offset_of(
     return offset
 
 
-def _roughness(m: ScoreMap, parameters: Parameters, frame: Frame) -> FloatArray:
+def roughness(parameters: Parameters, structure: Structure) -> FloatArray:
     """Relative error of squared distances, (K,).
 
     y = U'd errs by EPSILON |U|'|d|, where |d_i| <= sd_i |y|: so |y|^2 errs by EPSILON | |U|' sd | |y|^2. The
@@ -187,9 +197,20 @@ def _roughness(m: ScoreMap, parameters: Parameters, frame: Frame) -> FloatArray:
     whitened covariance: hence LARGEST_ROUGHNESS.
     """
     K = parameters.means.shape[0]
-    if m.root_shape != MATRIX:
+    if structure.moment_shape != MATRIX:
         return np.full(K, EPSILON)
-    assert m.root is not None
-    spread = np.sqrt(np.einsum("...ii->...i", parameters.covariances)) * frame.scale
-    size = np.linalg.norm(np.matmul(np.abs(m.root), spread[..., None])[..., 0], axis=-1)
+    spread = np.sqrt(np.einsum("...ii->...i", parameters.covariances))
+    roots = np.abs(parameters.precisions_cholesky)
+    size = np.linalg.norm(np.matmul(spread[..., None, :], roots)[..., 0, :], axis=-1)
     return np.ascontiguousarray(np.broadcast_to(EPSILON * size, (K,)))
+
+
+def came_out_rough(estimate: Estimate, before: Parameters, structure: Structure) -> bool:
+    """Whether moments that were summed in float32 have too few digits for the covariances they became.
+
+    Blocks where a component has a part that was too rough before were done in float64.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rough = ~(roughness(estimate.parameters, structure) <= LARGEST_ROUGHNESS)
+        was_rough = ~(roughness(before, structure) <= LARGEST_ROUGHNESS)
+    return bool(((rough | estimate.singular) & ~was_rough & ~estimate.starved).any())

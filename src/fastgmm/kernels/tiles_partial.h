@@ -76,7 +76,9 @@ static double far_from_block(const fg_job *job, const scratch *s, int k, int n_p
     /* what rounding may have made of a squared distance too much, and of the best scores */
     const double inward = FG_INWARD * (FG_IS_SINGLE ? 1.0 - job->single.share * job->single.roughness[k] : 1.0);
     const double slack = FG_IS_SINGLE ? slack_of_block(job, s) - FG_BASE(job) : 0.0;
-    const real top = (real)(job->margin[k] + job->constant[k] + FG_TANGENT_AT_0 + slack);
+    const double exact_top = job->margin[k] + job->constant[k] + FG_TANGENT_AT_0 + slack;
+    /* twice its own rounding, and that of subtracting from it what leaves less */
+    const real top = (real)(exact_top + (FG_IS_SINGLE ? 4.0 * FLT_EPSILON * fabs(exact_top) : 0.0));
     const real slope = (real)((0.5 - FG_TANGENT_SLOPE) * inward);
     vec nearest = splat(-INFINITY); /* of -d^2 the largest */
     for (int q = 0; q < n_panels; q++) {

@@ -25,7 +25,7 @@ FLOOR = 1e-12
 SMALLEST_FLOOR = 1e-290
 # As score_map.LIMIT, for moments: relative errors of a whitened covariance stay below 1e-10 or so. Tighter
 # than for scores: it is asked once per component and pass, and errors of moments stay in the parameters.
-STATISTICS_LIMIT = LIMIT / 10
+STATISTICS_LIMIT: float = LIMIT / 10
 # The share of STATISTICS_LIMIT for the whitened offset of a mean from where its moments were taken: rounding
 # moves the mean by up to four times EPSILON times that. A component with its own covariance is centred long
 # before, where the offset's square passes the limit; in a pooled covariance a light component hardly shows.
