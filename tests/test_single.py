@@ -27,11 +27,8 @@ def quiet_fit(X, **params):
 
 
 def share(result, first=0) -> float:
-    """Of pairs in single precision, in the iterations before changes were too small for it."""
-    bounds = np.array(result.lower_bounds)
-    small = np.abs(np.diff(bounds)) < single.NOISE * np.maximum(1.0, np.abs(bounds[1:]))
-    n = 2 + int(np.argmax(small)) if small.any() else bounds.size
-    return sum(result.history["pairs_single"][first:n]) / sum(result.history["pairs"][first:n])
+    """Of pairs in single precision, from an iteration on."""
+    return sum(result.history["pairs_single"][first:]) / sum(result.history["pairs"][first:])
 
 
 def both(X, kind, start, n_iter, **options):

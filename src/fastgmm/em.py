@@ -288,7 +288,10 @@ def run(
             noise = single.NOISE * max(1.0, abs(found))
             converged = abs(change) < options.tol and not n_repaired and not of_two_kinds
             of_two_kinds = False
-            if maximiser.single and abs(change) < noise and not (converged and options.tol >= noise):
+            wants_more = (options.tol > 0 or anderson is not None) and not (
+                converged and options.tol >= noise
+            )
+            if maximiser.single and abs(change) < noise and wants_more:
                 maximiser.finish_in_double()
                 converged, of_two_kinds = False, True
             if anderson is not None and n_repaired:

@@ -40,7 +40,7 @@ MOMENTS_LIMIT = 2e-3 / EPSILON
 # (roughness / EPSILON)^2. There the bound is some D times what random errors come to.
 LARGEST_ROUGHNESS = (1e-2 * EPSILON) ** 0.5
 # Where the mean log-likelihood changes by less than this share of itself, or than this, changes are made of
-# rounding: passes are in float64 from then on, and nothing converges before that.
+# rounding: where a tolerance asks for more, passes are in float64 from then on, and nothing converges before.
 NOISE = 2e-6
 # A pass is in float64 where components that are rougher have more than this share of the weight: the blocks
 # that they have a part in would be done twice.
