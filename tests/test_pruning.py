@@ -254,6 +254,41 @@ def test_no_counter_example(kind, seed, n_features, spread, share, odd):
         assert whitened_difference(found, expected, p, passes.structure) <= tolerances.PRUNED
 
 
+# -- against the reference -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("choice", ["always", "never"])
+@pytest.mark.parametrize("n_shared", [1, 3])
+@pytest.mark.parametrize(
+    ("n_rows", "n_features", "n_components"),
+    [
+        (97, 1, 3),
+        (385, 2, 7),
+        (500, 3, 9),
+        (611, 8, 15),
+        (400, 16, 8),
+        (300, 24, 5),
+        (290, 33, 4),
+        (700, 2, 33),
+    ],
+)
+def test_steps_of_the_oracle(kind, choice, n_shared, n_rows, n_features, n_components):
+    """Bounds and parameters of some EM iterations: those of the slow, obvious reference."""
+    X, start = datasets.problem(n_rows, n_rows, n_features, n_components, kind, 6.0)
+    weight = np.random.default_rng(n_rows).uniform(0.5, 2.0, n_rows)
+    weight[::11] = 0.0
+    pruning.set_blocks_per_bound(n_shared)
+    try:
+        with forced_pruning(choice):
+            found = run_em(X, kind, start, 4, sample_weight=weight, reg_covar=1e-3, n_threads=2)
+    finally:
+        pruning.set_blocks_per_bound(None)
+    exact, bounds = oracle.em(X, oracle.make_model(kind, *start), 4, 1e-3, weight)
+    np.testing.assert_allclose(found.lower_bounds, np.array(bounds, dtype=float), rtol=1e-11, atol=1e-11)
+    assert oracle.difference(exact, found.parameters[:3]) <= 1e-9
+
+
 # -- the bound itself --------------------------------------------------------------------------------
 
 
