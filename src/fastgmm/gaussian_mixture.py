@@ -90,18 +90,19 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
         elsewhere, its covariance is held at a floor, or :class:`fastgmm.DegenerateComponentError` is raised.
 
     acceleration : {'anderson'} or None, default=None
-        'anderson' combines EM's last steps to longer ones (Walker and Ni 2011): several times fewer passes
-        where EM crawls, as it does on overlapping components to a small `tol`, and a few more where it does
-        not. Steps that lower the likelihood are taken back; their passes count in `n_iter_`, their bounds
-        stand in `lower_bounds_`, and ``history_["taken_back"]`` marks them. It converges when a step of EM's
-        own gains less than `tol`.
+        'anderson' combines EM's last steps to longer ones (Walker and Ni 2011): up to several times fewer
+        passes where EM crawls, as with few components to a small `tol`; often more passes elsewhere, and not
+        always the same optimum (docs/acceleration.md). Steps that lower the likelihood are taken back; their
+        passes count in `n_iter_`, their bounds stand in `lower_bounds_`, and ``history_["taken_back"]`` marks
+        them. It converges when a step of EM's own gains less than `tol`.
 
     arithmetic : {'float64', 'float32'}, default='float64'
         Arithmetic of the passes that `fit` makes over float32 rows. 'float32' takes little more than half the
-        time. Sums over blocks of rows and all parameters are float64 still, blocks of rows that need float64
-        are done in it, and ``history_["pairs_single"]`` counts what was done in float32. The mean
-        log-likelihood after equal iterations agrees with that of 'float64' to 1e-6 or better
-        (docs/numerical_contract.md). float64 rows, starts, and all methods but `fit` always take float64.
+        time up to 16 features or so, and hardly less with 64. Sums over blocks of rows and all parameters are
+        float64 still, blocks of rows that need float64 are done in it, and ``history_["pairs_single"]``
+        counts what was done in float32. The mean log-likelihood after equal iterations agrees with that of
+        'float64' to 1e-6 or better (docs/numerical_contract.md). float64 rows, starts, and all methods but
+        `fit` always take float64.
 
     Attributes
     ----------

@@ -56,9 +56,22 @@ class Scorer:
             self._score_map = structure.score_map(parameters, self._frame, n_threads)
         self.n_components, self.n_features = means.shape
         self._n_threads = n_threads
-        # all of a pass but its rows
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """All of a pass but its rows."""
         self._pass = Pass(np.zeros((1, self.n_features)), None, self._frame, self.n_components)
         self._pass.score(self._score_map)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the pass, which points into memory."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "_pass"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the pass anew."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._prepare()
 
     def score_samples(self, X: RowArray) -> FloatArray:
         """Logarithm of the density of each row, (n_samples,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import copy
 import gc
 import pickle
 import weakref
@@ -227,3 +228,11 @@ def test_changed_while_the_scorer_is_made(rows, monkeypatch):
     monkeypatch.undo()
     mixture.means_ = before
     assert_equal(answers(mixture, rows), answers(fresh(mixture), rows))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda scorer: pickle.loads(pickle.dumps(scorer))])
+def test_scorers_travel(mixture, rows, copied):
+    scorer = mixture.scorer()
+    again = copied(scorer)
+    for name in ("predict", "predict_proba", "score_samples"):
+        assert getattr(again, name)(rows).tobytes() == getattr(scorer, name)(rows).tobytes()
