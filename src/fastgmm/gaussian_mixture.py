@@ -140,8 +140,11 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
         `lower_bound_` of each iteration.
 
     history_ : dict of list
-        What the kept run recorded at each iteration of the last call of `fit`: bounds, seconds, work,
-        repairs.
+        What the kept run recorded at each iteration of the last call of `fit`: "lower_bound"; "seconds_pass"
+        and "seconds_estimate", in passes over the rows and beside them; "pairs", how often a component was
+        scored for a block of rows, of which "pairs_centred" by the projected kernel and "pairs_single" in
+        float32; "second_looks", components whose moments were taken again; "repairs"; "taken_back", 1 for an
+        accelerated step that was.
 
     n_repairs_ : int
         Repairs of components in the kept run.

@@ -373,6 +373,8 @@ cdef class Pass:
         self.job.at_scatter = self.job.at_second + n_second * moment_size
         self.job.accumulator_size = self.job.at_scatter + (D * D if self.job.want_scatter else 0)
 
+        if self.job.distance != NULL and (self.begin != 0 or self.end != self.n_rows):
+            raise ValueError("bounds are kept for all rows, and so must be visited")
         cdef Schedule s
         memset(&s, 0, sizeof(Schedule))
         s.job = &self.job

@@ -36,7 +36,7 @@ static int may_tell_early(const fg_job *job)
            job->n_features >= FG_PARTIAL_FROM;
 }
 
-/* Whether the first coordinates show that no row of a panel matters to component k; their squares summed. */
+/* Whether the last coordinates show that no row of a panel matters to component k; distance: their squares summed. */
 static int panel_is_far(const fg_job *job, int k, real top, real slope, const real *raw, const real *best, real *d,
                         vec distance[FG_VECTORS])
 {
