@@ -49,7 +49,7 @@ class Passes:
         )
 
     def pruned(self, parameters):
-        statistics = self.accumulate(parameters, self.pruning.bounds(parameters))
+        statistics = self.accumulate(parameters, self.pruning.bounds(parameters, self.data))
         self.pruning.learn(statistics.pairs)
         return statistics
 

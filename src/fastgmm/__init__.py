@@ -19,12 +19,14 @@ from ._config import show_config
 from .exceptions import DegenerateComponentError, RepairWarning
 from .gaussian_mixture import GaussianMixture
 from .scorer import Scorer
+from .sources import BlockRows
 
 __version__ = _version("fastgmm")
 
 __all__ = [
     "GaussianMixture",
     "Scorer",
+    "BlockRows",
     "show_config",
     "RepairWarning",
     "DegenerateComponentError",

@@ -6,6 +6,7 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -32,7 +33,8 @@ from .blocks import ArrayData
 from .exceptions import RepairWarning
 from .frame import Frame
 from .restarts import RANDOM, SEEDED, race
-from .seeding import Start
+from .seeding import Start, rows_to_seed_from
+from .sources import Data, as_source, data_of
 from .threads import effective_n_threads, single_threaded_blas
 
 
@@ -80,7 +82,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         options: em.EMOptions,
         frame: Frame | None,
     ) -> Start:
-        """Make what one run starts from; `frame` is of the data, None where unknown."""
+        """Make what one run starts from, of the data or a sample; `frame` is of all, None where unknown."""
 
     @abstractmethod
     def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
@@ -88,7 +90,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
 
     def _run(
         self,
-        data: ArrayData,
+        data: Data,
         start: Any,
         options: em.EMOptions,
         previous_bound: float,
@@ -121,9 +123,11 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or a source of rows
             The rows, at least 2. float64 and float32 arrays are read where they are, whatever their memory
-            layout; all else becomes float64.
+            layout; all else becomes float64. Rows that do not fit into memory may come from a large
+            memory-mapped array, a list of blocks, a generator function or :class:`fastgmm.BlockRows`: they
+            are read once to be checked and measured, and once per iteration; starts are made from a sample.
 
         y : Ignored
             Not used, present for API consistency by convention.
@@ -184,19 +188,19 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         with explained_memory_error(array_request((len(X),), "fit_predict"), IN_BLOCKS):
             return self.scorer().predict(X)
 
-    def _fit(self, X: Any, sample_weight: Any) -> NDArray[Any]:
-        """Fit, and return the validated rows. Attributes change at the very end, all at once."""
+    def _fit(self, X: Any, sample_weight: Any) -> Any:
+        """Fit, and return the rows, validated. Attributes change at the very end, all at once."""
         candidate = copy(self)  # receives what validation sets, while self keeps an earlier fit
-        X = check_rows(candidate, X, reset=True, min_rows=2)
-        data = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
+        n_threads = effective_n_threads(self.n_jobs)  # before BLAS is limited, which may change the answer
+        random_state = check_random_state(self.random_state)
+        X, data, seeds = self._rows_of(X, sample_weight, candidate, random_state, n_threads)
         check_enough_rows(data.n_rows, data.n_positive, self.n_components)
         last = self._last_fit(data.n_features)
         given = self._check_start(data.n_features)
-        n_threads = effective_n_threads(self.n_jobs)  # before BLAS is limited, which may change the answer
         request = f"a fit of {self.n_components} components to {data.n_rows} x {data.n_features} rows"
         remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
         with single_threaded_blas(), explained_memory_error(request, remedy):
-            result = self._best_run(data, given, last, n_threads)
+            result = self._best_run(data, seeds, given, last, random_state, n_threads)
             attributes = self._attributes_of(result)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(candidate, name):
@@ -207,11 +211,35 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         self._warn_about(result)
         return X
 
+    def _rows_of(
+        self,
+        X: Any,
+        sample_weight: Any,
+        candidate: Self,
+        random_state: np.random.RandomState,
+        n_threads: int,
+    ) -> tuple[Any, Data, ArrayData]:
+        """X validated, as data that passes go over, and the rows that starts are made from."""
+        source = as_source(X, sample_weight)
+        if source is None:
+            X = check_rows(candidate, X, reset=True, min_rows=2)
+            rows = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
+            return X, rows, rows
+        data = data_of(source, n_threads)
+        data.survey(partial(rows_to_seed_from, self.n_components), random_state)
+        candidate.n_features_in_ = data.n_features
+        candidate.__dict__.pop("feature_names_in_", None)
+        if source.feature_names is not None:
+            candidate.feature_names_in_ = source.feature_names
+        return source, data, data.seeds
+
     def _best_run(
         self,
-        data: ArrayData,
+        data: Data,
+        seeds: ArrayData,
         given: dict[str, FloatArray | None],
         last: tuple[Any, float] | None,
+        random_state: np.random.RandomState,
         n_threads: int,
     ) -> em.EMResult:
         """Run from each start, keep the best; one random state draws for all, in scikit-learn's order."""
@@ -224,7 +252,6 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             arithmetic=self.arithmetic,
             n_threads=n_threads,
         )
-        random_state = check_random_state(self.random_state)
         n_runs = self.n_init if last is None else 1
         structure, name = self._structure(), type(self).__name__
         # Measuring the data is a pass over them: once, for the seeding and for all runs.
@@ -235,7 +262,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
 
         def begin(run: int, max_iter: int) -> em.EMResult:
             if last is None:
-                start, bound = self._make_start(data, given, random_state, options, frame), -np.inf
+                start, bound = self._make_start(seeds, given, random_state, options, frame), -np.inf
             else:
                 start, bound = Start(last[0]), last[1]
             with progress(run, max_iter) as report:

@@ -17,6 +17,7 @@ from ._validation import FloatArray, array_request, check_rows, check_sample_wei
 from .blocks import ArrayData
 from .parameters import Parameters
 from .scorer import KeptScorers, Scorer
+from .sources import StreamedData, as_source, data_of
 from .structures import STRUCTURES
 from .threads import effective_n_threads
 
@@ -83,8 +84,20 @@ class FittedMixture(DensityMixin, BaseEstimator):
         self._check_n_features(X, parameters.means.shape[1])
         return X, structure, parameters, effective_n_threads(self.n_jobs)
 
+    def _streamed(self, X: Any, sample_weight: Any = None) -> StreamedData | None:
+        """Rows that are read block by block, of the model's features; None for arrays."""
+        source = as_source(X, sample_weight)
+        if source is None:
+            return None
+        data = data_of(source, effective_n_threads(self.n_jobs))
+        data.expect(len(self._model()[1].means[0]), getattr(self, "feature_names_in_", None))
+        return data
+
     def _summary(self, X: Any, sample_weight: Any) -> rows.RowSummary:
         """Weighted sums over rows, without an array per row."""
+        streamed = self._streamed(X, sample_weight)
+        if streamed is not None:
+            return rows.summary_of_parts(streamed, self.scorer())
         X, structure, parameters, n_threads = self._scored_rows(X)
         data = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
         return rows.summary(data, structure, parameters, n_threads)

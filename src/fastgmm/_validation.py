@@ -78,6 +78,42 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
         raise kind(message) from error
 
 
+def check_block(X: Any, place: str, first: int, *, look: bool) -> NDArray[Any]:
+    """Validate a block of rows that a source gives.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, n_features)
+        May have no rows.
+    place, first : str, int
+        What messages call the block, and its first row.
+    look : bool
+        Whether to look at the numbers; if not, only shape and type are checked.
+
+    Returns
+    -------
+    X : ndarray of shape (n, n_features), float64 or float32
+    """
+    of = f" of {place}" if place else ""
+    try:
+        with np.errstate(invalid="ignore"):
+            X = check_array(_on_host(X, "X"), dtype=FLOATS, ensure_min_samples=0, ensure_all_finite=False)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{error} (in X{of})") from error
+    if look and X.size:
+        with np.errstate(invalid="ignore", over="ignore"):
+            finite = np.isfinite(X.sum())
+        bad = None if finite else _first_not_finite(X)
+        if bad is not None:
+            row, column = bad
+            raise ValueError(
+                f"Input X contains NaN or infinity: the first is {X[row, column]} in row {first + row}{of}, "
+                f"column {column}. Drop such rows or fill them in."
+            )
+    return X
+
+
 def check_enough_rows(n_rows: int, n_positive: int, n_components: int) -> None:
     """Refuse to fit more components than there are rows (rows of weight zero do not count)."""
     if n_positive >= n_components:
@@ -230,6 +266,32 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> FloatArray | None:
         )
     # Compiled code must not read numbers from odd addresses.
     return weights if weights.flags.aligned else weights.copy()
+
+
+def check_block_weight(weights: Any, n_rows: int, place: str, first: int) -> FloatArray:
+    """Validate the weights of a block of rows, all of which may be 0."""
+    of = f" of {place}" if place else ""
+    weights = np.ascontiguousarray(weights, dtype=np.float64)
+    if weights.shape != (n_rows,):
+        raise ValueError(f"The weights{of} have the shape {weights.shape}, expected ({n_rows},).")
+    bad = ~((weights >= 0) & (weights < np.inf))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"Weights must be finite and non-negative, but it is {weights[row]} for row {first + row}{of}."
+        )
+    return weights if weights.flags.aligned else weights.copy()
+
+
+def check_largest_weight(total: float, largest: float) -> None:
+    """Refuse weights of all blocks that are all zero, or leave the range of weighted sums; 0: no weights."""
+    if total == 0:
+        raise ValueError("Sample weights must contain at least one non-zero number: all are zero.")
+    if largest and (not np.isfinite(total) or not SMALLEST_WEIGHT <= largest <= LARGEST_WEIGHT):
+        raise ValueError(
+            f"The largest weight is {largest}: weighted sums would leave the range of float64. Divide the "
+            "weights by their largest."
+        )
 
 
 # ---- parameters ------------------------------------------------------------------------------------------

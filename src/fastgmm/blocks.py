@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ._typing import FloatArray, RowArray
 from .frame import Frame, make_frame, power_of_two_near_inverse
@@ -29,6 +32,15 @@ def readable(X: RowArray) -> RowArray:
     return np.require(X.astype(X.dtype.newbyteorder("=")), requirements="A")
 
 
+class Sizes(NamedTuple):
+    """How many rows there are, how many of positive weight, of how many features, of how many bytes."""
+
+    n_rows: int
+    n_positive: int
+    n_features: int
+    row_bytes: int
+
+
 class ArrayData:
     """Rows of a 2-D array with optional weights; never copied.
 
@@ -50,6 +62,18 @@ class ArrayData:
         self.total_weight = float(self.n_rows if sample_weight is None else sample_weight.sum())
         self.n_positive = int(self.n_rows if sample_weight is None else np.count_nonzero(sample_weight > 0))
 
+    @property
+    def sizes(self) -> Sizes:
+        """What is known of the rows without looking at them."""
+        return Sizes(self.n_rows, self.n_positive, self.n_features, self.row_bytes)
+
+    def positive_rows(self) -> NDArray[np.uint32] | None:
+        """Numbers of the rows of positive weight, None where all are."""
+        if self.n_positive == self.n_rows:
+            return None
+        assert self.sample_weight is not None
+        return np.flatnonzero(self.sample_weight > 0).astype(np.uint32)
+
     def sample(self, n: int) -> FloatArray:
         """About n rows of positive weight, evenly spaced; float64 (m, D), m >= 1."""
         few = self.n_rows <= n
@@ -61,7 +85,11 @@ class ArrayData:
         return np.asarray(self.X[rows], dtype=np.float64)
 
     def frame(self, n_threads: int, common_scale: bool = False) -> Frame:
-        """Frame of the data: weighted mean and standard deviation per feature.
+        """Frame of the data; see `moments`."""
+        return make_frame(*self.moments(n_threads), common_scale)
+
+    def moments(self, n_threads: int) -> tuple[FloatArray, FloatArray]:
+        """Weighted mean and standard deviation per feature, in the user's units.
 
         Read off a sample first, then measured exactly in the frame that the sample gives, so that neither a
         far origin nor an extreme unit costs digits.
@@ -89,7 +117,7 @@ class ArrayData:
             spread = spread / guess.scale
         if not (spread <= SAFE_SPREAD).all():
             self._check_range()
-        return make_frame(guess.shift + mean / guess.scale, spread, common_scale)
+        return guess.shift + mean / guess.scale, spread
 
     def _range(self) -> tuple[FloatArray, FloatArray]:
         """Smallest and largest value of each feature among the rows of positive weight."""

@@ -13,14 +13,14 @@ import numpy as np
 from . import single
 from ._typing import BoolArray, FloatArray
 from .acceleration import Anderson
-from .blocks import ArrayData
+from .collector import Request, Setting
 from .frame import Frame
 from .kernels import _pass
 from .parameters import Parameters
-from .passes import accumulate
-from .pruning import NEGLIGIBLE, Bounds, Pruning, lost_too_much
+from .pruning import NEGLIGIBLE, NEGLIGIBLE_IN_SINGLE, lost_too_much, n_active
 from .repair import keep_weightless, repair
 from .score_map import ScoreMap
+from .sources import Data, collector_of
 from .statistics import Statistics
 from .structures import Estimate, Structure
 from .structures.base import STATISTICS_LIMIT
@@ -80,30 +80,36 @@ class Maximiser:
 
     def __init__(
         self,
-        data: ArrayData,
+        data: Data,
         structure: Structure,
         frame: Frame,
         options: EMOptions,
         n_components: int,
     ) -> None:
-        self.data, self.structure, self.frame, self.options = data, structure, frame, options
+        self.structure, self.frame, self.options = structure, frame, options
         self.n_components = n_components
-        self.workspace = _pass.Workspace()
+        self.collector = collector_of(
+            data, Setting(structure, frame, n_components, options.n_threads, options.arithmetic)
+        )
         self.shared_second: FloatArray | None = None
         self.n_reseeds = np.zeros(n_components, dtype=np.int64)
         self.hopeless = np.zeros(n_components, dtype=bool)
         self.floored = np.zeros(n_components, dtype=bool)
         self.repaired: set[int] = set()
         self.n_repairs = 0
-        self.single = options.arithmetic == "float32" and single.possible(data, frame)
+        self.single = self.collector.single
         self.double_passes = 0  # to come, before float32 is tried again
-        self.pruning = Pruning(data, structure, frame, n_components, options.n_threads, self.single)
+        self.n_active = np.inf  # components scored per block of rows in the last pass
         self.seconds = self.pairs = self.pairs_centred = self.pairs_single = 0.0
+
+    def score_map(self, parameters: Parameters) -> ScoreMap:
+        """What the passes under these parameters are to be given."""
+        return self.structure.score_map(parameters, self.frame, self.options.n_threads, self.n_active)
 
     def centred(self, parameters: Parameters) -> BoolArray:
         """Components to accumulate about their means: about the origin they would lose digits."""
         if (
-            self.structure.always_project(self.data.n_features, self.pruning.n_active)
+            self.structure.always_project(parameters.means.shape[1], self.n_active)
             or _pass.kernel_choice() == "centred"
         ):
             return np.ones(self.n_components, dtype=bool)
@@ -119,54 +125,33 @@ class Maximiser:
     ) -> Statistics:
         """One pass over the data under parameters, moments about centres for the components marked."""
         began = perf_counter()
-        bounds = self.pruning.bounds(parameters)
-        statistics = self._pass(parameters, score_map, centres, centred, bounds)
-        if bounds is not None:
-            if (
-                lost_too_much(statistics, parameters, self.pruning.negligible)
-                and statistics.pairs < self.pruning.n_pairs
-            ):
-                self.pruning.forget()
-                statistics = self._pass(parameters, score_map, centres, centred, bounds)
-            self.pruning.learn(statistics.pairs)
+        request = Request(parameters, centres, centred, score_map, self.n_active)
+        statistics = self._pass(request)
+        if statistics.pairs_skipped:
+            negligible = NEGLIGIBLE_IN_SINGLE if self.single else NEGLIGIBLE
+            if lost_too_much(statistics, parameters, negligible):
+                statistics = self._pass(request._replace(forget=True))
+        self.n_active = n_active(statistics, self.n_components)
         self.seconds += perf_counter() - began
         return statistics
 
-    def _pass(
-        self,
-        parameters: Parameters,
-        score_map: ScoreMap,
-        centres: FloatArray,
-        centred: BoolArray,
-        bounds: Bounds | None,
-    ) -> Statistics:
-        share = self.structure.pooled and not centred.any()
+    def _pass(self, request: Request) -> Statistics:
+        share = self.structure.pooled and not request.centred.any()
+        scatter = self.shared_second if share else None
         # the scatter that all later passes share is worth float64
-        in_single = self.single and not (share and self.shared_second is None)
-        rounded = None
+        in_single = self.single and not (share and scatter is None)
         if in_single and self.double_passes:
             self.double_passes -= 1
-        elif in_single:
-            rounded = single.single_map(
-                score_map, parameters, self.structure, self.frame, self.data.n_positive
-            )
-        statistics = accumulate(
-            self.data,
-            self.structure,
-            self.frame,
-            self.n_components,
-            self.options.n_threads,
-            score_map=score_map,
-            centres=centres,
-            centred=centred,
-            second=self.shared_second if share else None,
-            bounds=bounds,
-            workspace=self.workspace,
-            single=rounded,
+            in_single = False
+        request = request._replace(
+            in_single=in_single, to_the_end=not self.single, scatter_is_known=scatter is not None
         )
-        if share:
+        statistics = self.collector.collect(request)
+        if scatter is not None:
+            statistics = replace(statistics, second=scatter)
+        elif share:
             self.shared_second = statistics.second
-        if rounded is not None and statistics.pairs_single < single.SMALLEST_GAIN * statistics.pairs:
+        if in_single and statistics.pairs_single < single.SMALLEST_GAIN * statistics.pairs:
             self.double_passes = single.REST
         self.pairs += statistics.pairs
         self.pairs_centred += statistics.pairs_centred
@@ -220,7 +205,6 @@ class Maximiser:
     def finish_in_double(self) -> None:
         """No more float32: what is left to gain is less than it rounds away."""
         self.single = False
-        self.pruning.negligible = NEGLIGIBLE
 
     def _estimate(self, statistics: Statistics, previous: Parameters | None) -> Estimate:
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -239,7 +223,7 @@ class Maximiser:
 
 
 def run(
-    data: ArrayData,
+    data: Data,
     structure: Structure,
     start: Parameters,
     options: EMOptions,
@@ -269,7 +253,7 @@ def run(
     for iteration in range(1, options.max_iter + 1):
         began = perf_counter()
         maximiser.seconds = maximiser.pairs = maximiser.pairs_centred = maximiser.pairs_single = 0.0
-        score_map = structure.score_map(parameters, frame, options.n_threads, maximiser.pruning.n_active)
+        score_map = maximiser.score_map(parameters)
         centred = maximiser.centred(parameters)
         statistics = maximiser.collect(parameters, score_map, parameters.means, centred)
         found = statistics.log_likelihood / statistics.total_weight
@@ -332,7 +316,7 @@ def run(
 
 
 def go_on(
-    data: ArrayData,
+    data: Data,
     structure: Structure,
     result: EMResult,
     options: EMOptions,

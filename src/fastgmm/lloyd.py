@@ -46,9 +46,9 @@ class NearestPruning(BlockBounds):
     def __init__(self, data: ArrayData, frame: Frame, n_centres: int, n_passes: int, n_threads: int) -> None:
         D = data.n_features
         block_rows = plan(data.n_positive, n_centres, D, D, 1)[0]
-        super().__init__(
-            data, frame, n_centres, block_rows, n_threads, blocks_per_bound(data, n_centres, block_rows)
-        )
+        shared = blocks_per_bound(data.sizes, n_centres, block_rows)
+        super().__init__(data.sizes, frame, n_centres, block_rows, n_threads, shared)
+        self.data = data
         self.centres: FloatArray | None = None  # that the bounds belong to
         self.next_sort = 0  # never again: a few passes do not repay it
         # of the passes, the first is not in order
@@ -83,7 +83,7 @@ class NearestPruning(BlockBounds):
 
     def sort_by(self, keys: Keys, centres: FloatArray) -> None:
         """Put rows in order by keys made with these centres; bounds from the balls about their rows."""
-        self.sort(keys)
+        self.sort(keys, self.data)
         assert self.order is not None
         assert self.distance is not None
         assert self.least is not None
@@ -128,7 +128,7 @@ def assign(
         else:
             keys = pruning.first_keys()
     if pruning is not None and keys is not None:
-        rows = pruning.positive_rows()
+        rows = data.positive_rows()
         if rows is not None:
             sweep.in_order(rows)
         sweep.write(keys=keys.components, key_densities=keys.densities)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._typing import FloatArray
-from .blocks import ArrayData
+from .blocks import ArrayData, Sizes
 from .frame import Frame
 from .kernels._order import inherited_bounds, inherited_least, mark_near, sorted_positions
 from .kernels._pass import BLOCK_STEP, MATRIX, Pass, plan
@@ -78,11 +78,17 @@ def lost_too_much(statistics: Statistics, parameters: Parameters, negligible: fl
     return bool((alive & (statistics.weight < LARGEST_LOSS * before)).any())
 
 
-def blocks_per_bound(data: ArrayData, n_components: int, block_rows: int) -> int:
+def n_active(statistics: Statistics, n_components: int) -> float:
+    """Components scored per block of rows in a pass; infinite where it skipped hardly any."""
+    share = statistics.pairs / (statistics.pairs + statistics.pairs_skipped)
+    return n_components * share if share <= DENSE_FROM else np.inf
+
+
+def blocks_per_bound(sizes: Sizes, n_components: int, block_rows: int) -> int:
     """Blocks that share bounds on their distances from all components: as few as memory allows."""
     if _blocks_per_bound is not None:
         return _blocks_per_bound
-    return ceil(4 * n_components / (LARGEST_SHARE * block_rows * data.row_bytes))
+    return ceil(4 * n_components / (LARGEST_SHARE * block_rows * sizes.row_bytes))
 
 
 class Keys(NamedTuple):
@@ -126,19 +132,19 @@ class BlockBounds:
 
     def __init__(
         self,
-        data: ArrayData,
+        sizes: Sizes,
         frame: Frame,
         n_components: int,
         block_rows: int,
         n_threads: int,
         blocks_per_bound: int = 1,
     ) -> None:
-        self.data, self.frame = data, frame
+        self.sizes, self.frame = sizes, frame
         self.n_components, self.n_threads = n_components, n_threads
         self.always = _choice == "always"
         # blocks as small as they come: small problems have a few of them
         self.block_rows = BLOCK_STEP if self.always else block_rows
-        self.n_blocks = -(-data.n_positive // self.block_rows)
+        self.n_blocks = -(-sizes.n_positive // self.block_rows)
         self.blocks_per_bound = blocks_per_bound
         self.rows_per_bound = self.block_rows * blocks_per_bound
         self.n_bounds = -(-self.n_blocks // blocks_per_bound)
@@ -150,51 +156,52 @@ class BlockBounds:
         self.next_rest = FIRST_REST
         self.n_passes, self.next_sort = 0, FIRST_SORT  # since the rows were first put in order
         self.sorted_again = False  # for this pass
-        self.n_active = np.inf  # components scored per block in the last pass
         self.keys: Keys | None = None
 
     def possible_if(self, pays: bool) -> bool:
         """Whether to prune at all: where it can be done, is not forbidden, and pays or is asked for."""
-        share = 4 * self.n_components <= LARGEST_SHARE * self.rows_per_bound * self.data.row_bytes
+        share = 4 * self.n_components <= LARGEST_SHARE * self.rows_per_bound * self.sizes.row_bytes
         fewest = FEWEST_BLOCKS if self.blocks_per_bound == 1 else FEWEST_SHARED
         pays = pays and share and self.n_bounds >= fewest
         # rows are numbered, and pairs of components, in 32 bits
-        can = self.data.n_rows < 2**32 and self.n_components**2 < 2**31
+        can = self.sizes.n_rows < 2**32 and self.n_components**2 < 2**31
         return can and _choice != "never" and (pays or self.always)
 
     def learn(self, pairs: float) -> None:
         """How many pairs of block and component a pass with these bounds scored."""
         share = pairs / self.n_pairs
-        self.n_active = share * self.n_components
         most = DENSE_FROM if self.n_passes >= PATIENCE else HOPELESS
         judged = self.n_passes > 0 and not self.sorted_again and not self.always
         if judged and share > most:
             self.rest, self.next_rest = self.next_rest, 2 * self.next_rest
             self.order = self.distance = self.least = self.keys = None
-            self.n_passes, self.next_sort, self.n_active = 0, FIRST_SORT, np.inf
+            self.n_passes, self.next_sort = 0, FIRST_SORT
             return
         self.n_passes += 1
         self.sorted_again = False
 
     def forget(self) -> None:
         """Know nothing about any block: the next pass scores every pair."""
-        assert self.distance is not None
-        self.distance[:] = 0.0
+        if self.distance is not None:
+            self.distance[:] = 0.0
 
-    def positive_rows(self) -> NDArray[np.uint32] | None:
-        """Rows of positive weight, None where all are."""
-        if self.data.n_positive == self.data.n_rows:
-            return None
-        assert self.data.sample_weight is not None
-        return np.flatnonzero(self.data.sample_weight > 0).astype(np.uint32)
+    @property
+    def bytes_kept(self) -> int:
+        """Memory that is kept between passes, about."""
+        return 4 * self.sizes.n_positive + 4 * self.n_bounds * self.n_components + 8 * self.n_blocks
+
+    def settle(self) -> None:
+        """Put rows in the order of the next pass now: what it is made from takes more memory than itself."""
+        if self.keys is not None:
+            self.sort_again()
 
     def new_keys(self) -> Keys:
-        n = self.data.n_positive
+        n = self.sizes.n_positive
         return Keys(np.empty(n, dtype=np.int32), np.empty(n, dtype=np.float32))
 
-    def sort(self, keys: Keys) -> None:
+    def sort(self, keys: Keys, data: ArrayData) -> None:
         """Put rows in order by keys that those of positive weight got as they lie; forget about blocks."""
-        rows, positions = self.positive_rows(), self._sorted(keys)
+        rows, positions = data.positive_rows(), self._sorted(keys)
         self.order = positions if rows is None else rows[positions]
         self.distance = np.full((self.n_bounds, self.n_components), -0.0, dtype=np.float32)
         mark_near(self.distance, keys.components, positions, self.rows_per_bound, self.n_threads)
@@ -224,27 +231,25 @@ class Pruning(BlockBounds):
 
     def __init__(
         self,
-        data: ArrayData,
+        sizes: Sizes,
         structure: Structure,
         frame: Frame,
         n_components: int,
         n_threads: int,
         in_single: bool = False,
     ) -> None:
-        n_terms = structure.n_terms(data.n_features)
+        D = sizes.n_features
+        n_terms = structure.n_terms(D)
         real_bytes = 4 if in_single else 8
-        block_rows = plan(data.n_positive, n_components, data.n_features, n_terms, 1, real_bytes=real_bytes)[
-            0
-        ]
-        super().__init__(
-            data, frame, n_components, block_rows, n_threads, blocks_per_bound(data, n_components, block_rows)
-        )
+        block_rows = plan(sizes.n_positive, n_components, D, n_terms, 1, real_bytes=real_bytes)[0]
+        shared = blocks_per_bound(sizes, n_components, block_rows)
+        super().__init__(sizes, frame, n_components, block_rows, n_threads, shared)
         self.structure = structure
         self.negligible = NEGLIGIBLE_IN_SINGLE if in_single else NEGLIGIBLE
         self.parameters: Parameters | None = None  # that the bounds belong to
         # what a score of tied covariances has in common with the others of its row is computed in any case
-        shared_terms = SHARED_TERMS * data.n_features**2 if structure.pooled else 0
-        rows_per_feature = data.n_positive / data.n_features
+        shared_terms = SHARED_TERMS * D**2 if structure.pooled else 0
+        rows_per_feature = sizes.n_positive / D
         self.possible = self.possible_if(
             n_components * (n_terms + SCORE_TERMS) - shared_terms >= SORT_TERMS
             and (
@@ -252,8 +257,8 @@ class Pruning(BlockBounds):
             )
         )
 
-    def bounds(self, parameters: Parameters) -> Bounds | None:
-        """For a pass under these parameters; None for a dense one, rows as they lie."""
+    def bounds(self, parameters: Parameters, data: ArrayData) -> Bounds | None:
+        """For a pass over the data under these parameters; None for a dense one, rows as they lie."""
         if not self.possible:
             return None
         if self.rest:
@@ -261,7 +266,7 @@ class Pruning(BlockBounds):
             return None
         K = self.n_components
         if self.order is None:
-            self._sort_at_first(parameters)
+            self._sort_at_first(parameters, data)
         elif self.keys is not None:
             self.sort_again()
         assert self.distance is not None
@@ -284,18 +289,17 @@ class Pruning(BlockBounds):
             self.blocks_per_bound,
         )  # fmt: skip
 
-    def _sort_at_first(self, parameters: Parameters) -> None:
+    def _sort_at_first(self, parameters: Parameters, data: ArrayData) -> None:
         """By the most likely component if all had their mean covariance, at D terms a score."""
-        data = self.data
         sweep = Pass(data.X, data.sample_weight, self.frame, self.n_components)
-        rows = self.positive_rows()
+        rows = data.positive_rows()
         if rows is not None:
             sweep.in_order(rows)
         sweep.score(self._linear_map(parameters), hard=True)
         keys = self.new_keys()
         sweep.write(keys=keys.components, key_densities=keys.densities)
         sweep.run(self.n_threads)
-        self.sort(keys)
+        self.sort(keys, data)
         self.parameters = None
 
     def _linear_map(self, parameters: Parameters) -> ScoreMap:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from .blocks import ArrayData
 from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX
 from .parameters import Parameters
 from .scorer import Scorer
+from .sources import StreamedData
 from .structures import Structure
 
 
@@ -34,3 +36,16 @@ def summary(data: ArrayData, structure: Structure, parameters: Parameters, n_thr
     """Weighted sums over rows that score, bic, aic and icl are made of."""
     head = Scorer(structure, parameters, n_threads).summary(data)
     return RowSummary(float(head[LOG_LIKELIHOOD]), float(head[LOG_MAX]), data.total_weight)
+
+
+def summary_of_parts(data: StreamedData, scorer: Scorer) -> RowSummary:
+    """The same over rows that are read part by part."""
+    sums, weight = np.zeros(2), 0.0
+    with closing(data.parts()) as parts:
+        for part in parts:
+            if part.n_positive:
+                sums += scorer.summary(part)[[LOG_LIKELIHOOD, LOG_MAX]]
+                weight += part.total_weight
+    if weight == 0.0:
+        raise ValueError("X has no rows of positive weight.")
+    return RowSummary(float(sums[0]), float(sums[1]), weight)

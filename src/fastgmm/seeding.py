@@ -53,6 +53,10 @@ DRAWN_PER_COMPONENT, FEWEST_DRAWN = 32, 1024
 FEWEST_STEPS, MOST_STEPS, FEATURES_PER_STEP = 1, 7, 2
 # From this many features on the M-step of a start takes moments about the centres.
 CENTRED_FROM = 12
+# Rows of a stream that starts are made from, where k-means draws its sub-sample and takes its last steps: so
+# many per component, within these limits and this memory.
+STREAMED_PER_COMPONENT, FEWEST_STREAMED, MOST_STREAMED = 1 << 10, 1 << 16, 1 << 20
+STREAMED_BYTES = 128 << 20
 # Random responsibilities are drawn this many numbers at a time.
 NUMBERS_PER_BLOCK = 1 << 20
 
@@ -62,6 +66,12 @@ class Start(NamedTuple):
 
     parameters: Parameters
     repaired: tuple[int, ...] = ()
+
+
+def rows_to_seed_from(n_components: int, n_features: int) -> int:
+    """How many rows of a stream are kept to make starts from."""
+    wanted = min(max(STREAMED_PER_COMPONENT * n_components, FEWEST_STREAMED), MOST_STREAMED)
+    return max(min(wanted, STREAMED_BYTES // (8 * n_features)), n_components)
 
 
 def initial_parameters(

@@ -46,6 +46,8 @@ class Statistics:
         Of the parameters the responsibilities were computed under.
     pairs_single : float
         Pairs scored in single precision.
+    pairs_skipped : float
+        Pairs that provably did not matter.
     """
 
     structure: str
@@ -62,6 +64,7 @@ class Statistics:
     pairs_centred: float
     fingerprint: bytes
     pairs_single: float = 0.0
+    pairs_skipped: float = 0.0
 
     def __add__(self, other: Statistics) -> Statistics:
         """Statistics of both sets of rows; refuses sets made under different parameters."""
@@ -84,6 +87,7 @@ class Statistics:
             pairs=self.pairs + other.pairs,
             pairs_centred=self.pairs_centred + other.pairs_centred,
             pairs_single=self.pairs_single + other.pairs_single,
+            pairs_skipped=self.pairs_skipped + other.pairs_skipped,
         )
 
     def scaled(self, factor: float) -> Statistics:
