@@ -56,8 +56,8 @@ PARITY_ROWS = 1e-7
 PARITY_CRITERION_RELATIVE = 1e-9
 
 # Where variances are reg_covar = 1e-6 beside others of 1 (constant or duplicate columns), relative errors of
-# the smallest are eps * 1e6 per step, and exponents divide by them: 2e-9 over ten steps, and some ten times that
-# as LAPACK's kernels round one way or the other (1.05e-8 seen with one of them, half of it with another).
+# the smallest are eps * 1e6 per step, and exponents divide by them: 2e-9 over ten steps, and some ten times
+# that, as LAPACK's kernels round one way or the other (1.05e-8 seen with one of them).
 PARITY_NEARLY_SINGULAR = 3e-8
 
 # -- invariances -----------------------------------------------------------------------------------
