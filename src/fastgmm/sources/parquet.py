@@ -46,7 +46,7 @@ class ParquetRows(Source):
 
     Each pass reads the row groups in order, the next part while one is computed on, with no read-ahead of
     pyarrow's own. Memory is that of four parts of 64 MB, and of what pyarrow decodes at a time: 64 MB as
-    well, and up to a row group or two of a data set made elsewhere. Needs pyarrow
+    well, and more of a data set that has scan options of its own. Needs pyarrow
     (``pip install 'fastgmm[parquet]'``).
 
     Parameters
@@ -102,7 +102,7 @@ class ParquetRows(Source):
         if is_path(columns):
             raise TypeError(f"columns must be a list of names, got the text {columns!r}.")
         self.states: dict[str, FileState] = {}
-        if is_paths(source) or source == []:
+        if is_paths(source) or (isinstance(source, list | tuple) and not source):
             paths = _files(paths_of(source, "source"))
             self.states = {path: state_of(path) for path in paths}
             self.data = self._open(paths)
@@ -138,13 +138,7 @@ class ParquetRows(Source):
         if len(formats) > 1:
             raise ValueError(f"Files must be of one format, got {' and '.join(sorted(formats))}.")
         kind = formats.pop()
-        if kind == "parquet":
-            options = self._dataset.ParquetFragmentScanOptions(
-                pre_buffer=False, use_buffered_stream=True, buffer_size=STREAM_BYTES
-            )
-            form = self._dataset.ParquetFileFormat(default_fragment_scan_options=options)
-        else:
-            form = self._dataset.IpcFileFormat()
+        form = self._dataset.ParquetFileFormat() if kind == "parquet" else self._dataset.IpcFileFormat()
         local = self._fs.LocalFileSystem()
         try:
             schema = form.inspect(paths[0], filesystem=local)
@@ -222,6 +216,7 @@ class ParquetRows(Source):
             "batch_size": rows_per_part(len(self.wanted) * self.dtype.itemsize),
             "batch_readahead": 1,
             "use_threads": False,
+            "fragment_scan_options": self._frugal(),
         }
         if not self.states:
             # read-ahead of 0 files: the next is opened when the last one is done
@@ -229,6 +224,17 @@ class ParquetRows(Source):
             return
         for fragment in self.data.get_fragments():
             yield from self._scanned(fragment.scanner(schema=self.data.schema, **options), fragment.path)
+
+    def _frugal(self) -> Any:
+        """Parquet is to be read a column's next bytes at a time, unless a data set says how to read it."""
+        form = getattr(self.data, "format", None)
+        options = self._dataset.ParquetFragmentScanOptions
+        if (
+            not isinstance(form, self._dataset.ParquetFileFormat)
+            or form.default_fragment_scan_options != options()
+        ):
+            return None
+        return options(pre_buffer=False, use_buffered_stream=True, buffer_size=STREAM_BYTES)
 
     def _scanned(self, scanner: Any, place: str) -> Iterator[Any]:
         try:

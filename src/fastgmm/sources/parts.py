@@ -17,7 +17,8 @@ class PartMaker:
     """Puts pieces of rows together to parts that are full but for the last, whatever the pieces.
 
     So rows are cut at the same places however they are spread over files. Memory for N_BUFFERS parts is
-    taken as it is needed and written to in turn (see Source.blocks). Make one for each pass: a reader that is
+    taken as it is needed and written to in turn, as Source.blocks allows: all parts but the last are of one
+    size. Make one for each pass: a reader that is
     late to notice that its pass was given up then writes to memory of its own.
 
     Parameters
@@ -78,8 +79,8 @@ class PartMaker:
 class SmallBlocks:
     """Blocks too small to be worth a pass of their own, copied to one piece of memory as they come.
 
-    Copied, as a source may write to a block's memory again as soon as so many more have been asked for, and
-    many small ones are before they are used.
+    Copied, as any number of them is asked for before they are used, and sources have few buffers
+    (Source.blocks).
     """
 
     def __init__(self) -> None:
