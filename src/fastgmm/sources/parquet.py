@@ -44,9 +44,10 @@ def is_arrow(X: Any) -> bool:
 class ParquetRows(Source):
     """Rows of columns of Parquet or Arrow files.
 
-    Each pass reads the row groups in order, the next part while one is computed on, with no read-ahead of
-    pyarrow's own. Memory is that of four parts of 64 MB, and of what pyarrow decodes at a time: 64 MB as
-    well, and more of a data set that has scan options of its own. Needs pyarrow
+    Each pass reads the files in order, the next part while one is computed on. Memory is that of four parts
+    of 64 MB, of another 64 MB that are decoded at a time, and of some 3 MB per column for pages; of Arrow's
+    files of one record batch. Data sets made elsewhere are read through pyarrow's scanner: a row
+    group at a time, of Arrow's files as far ahead as it does. Needs pyarrow
     (``pip install 'fastgmm[parquet]'``).
 
     Parameters
@@ -98,14 +99,17 @@ class ParquetRows(Source):
         columns: Sequence[str] | None = None,
         weights: str | None = None,
     ) -> None:
-        self._arrow, self._dataset, self._fs = _import_pyarrow()
+        self._arrow, self._dataset, self._fs, self._parquet = _import_pyarrow()
         if is_path(columns):
             raise TypeError(f"columns must be a list of names, got the text {columns!r}.")
         self.states: dict[str, FileState] = {}
         if is_paths(source) or (isinstance(source, list | tuple) and not source):
             paths = _files(paths_of(source, "source"))
             self.states = {path: state_of(path) for path in paths}
-            self.data = self._open(paths)
+            formats = {_format(path) for path in paths}
+            if len(formats) > 1:
+                raise ValueError(f"Files must be of one format, got {' and '.join(sorted(formats))}.")
+            self.format = formats.pop()
             self.place = (
                 paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more, taken together"
             )
@@ -119,47 +123,37 @@ class ParquetRows(Source):
                 "source must be a path, a list of paths, a pyarrow.dataset.Dataset or a pyarrow.Table, got "
                 f"{type(source).__name__}."
             )
-        schema = self.data.schema
+        schemas = {path: self._schema(path) for path in self.states} or {"": self.data.schema}
         if columns is None:
-            columns = [name for name in schema.names if name != weights]
+            columns = [name for name in next(iter(schemas.values())).names if name != weights]
         self.columns, self.weights = list(columns), weights
-        wanted = self.columns if weights is None else [*self.columns, weights]
-        self._check(schema, wanted)
-        self.wanted = wanted
-        single = all(schema.field(name).type == self._arrow.float32() for name in self.columns)
+        self.wanted = self.columns if weights is None else [*self.columns, weights]
+        for path, schema in schemas.items():
+            self._check(schema, path)
+        float32 = self._arrow.float32()
+        single = all(
+            schema.field(name).type == float32 for schema in schemas.values() for name in self.columns
+        )
         self.dtype = np.dtype(np.float32 if single else np.float64)
         self.feature_names = np.array(self.columns, dtype=object)
-        if self.states:
-            self.n_rows = sum(self._count(fragment) for fragment in self.data.get_fragments())
 
-    def _open(self, paths: list[str]) -> Any:
-        """A data set of files, whose schema is that of the first."""
-        formats = {_format(path) for path in paths}
-        if len(formats) > 1:
-            raise ValueError(f"Files must be of one format, got {' and '.join(sorted(formats))}.")
-        kind = formats.pop()
-        form = self._dataset.ParquetFileFormat() if kind == "parquet" else self._dataset.IpcFileFormat()
-        local = self._fs.LocalFileSystem()
+    def _schema(self, path: str) -> Any:
+        """The columns of a file by its footer; its rows are added to n_rows."""
+        files = self._dataset.IpcFileFormat() if self.format == "ipc" else self._dataset.ParquetFileFormat()
         try:
-            schema = form.inspect(paths[0], filesystem=local)
+            fragment = files.make_fragment(path, self._fs.LocalFileSystem())
+            schema = fragment.physical_schema
+            self.n_rows = (self.n_rows or 0) + int(fragment.count_rows())
         except (OSError, self._arrow.ArrowException) as error:
-            raise _damaged(paths[0], error) from error
-        return self._dataset.dataset(paths, schema=schema, format=form, filesystem=local)
+            raise _damaged(path, error) from error
+        return schema
 
-    def _count(self, fragment: Any) -> int:
-        """Rows of a file by its footer, whose schema is looked at as well."""
-        try:
-            self._check(fragment.physical_schema, self.wanted, fragment.path)
-            return int(fragment.count_rows())
-        except (OSError, self._arrow.ArrowException) as error:
-            raise _damaged(fragment.path, error) from error
-
-    def _check(self, schema: Any, wanted: list[str], path: str = "") -> None:
+    def _check(self, schema: Any, path: str) -> None:
         """Refuse columns that do not exist, are there twice, or are not numbers."""
         of = f" of {path}" if path else ""
         if not self.columns:
             raise ValueError("No columns: columns must name one feature at least.")
-        for name in wanted:
+        for name in self.wanted:
             if not isinstance(name, str):
                 raise TypeError(f"columns and weights must be names of columns, got {name!r}.")
             n = len(schema.get_all_field_indices(name))
@@ -172,7 +166,7 @@ class ParquetRows(Source):
                     f"Column {name!r}{of} holds {schema.field(name).type}, not numbers. Choose others by "
                     "columns=[...], or encode it."
                 )
-        if len(set(wanted)) != len(wanted):
+        if len(set(self.wanted)) != len(self.wanted):
             raise ValueError(f"A column is named twice: columns={self.columns}, weights={self.weights!r}.")
 
     def _is_number(self, kind: Any) -> bool:
@@ -210,20 +204,43 @@ class ParquetRows(Source):
             yield block
 
     def _batches(self) -> Iterator[Any]:
-        """Batches of all rows in order, one decoded at a time; errors say which file."""
-        options = {
-            "columns": self.wanted,
-            "batch_size": rows_per_part(len(self.wanted) * self.dtype.itemsize),
-            "batch_readahead": 1,
-            "use_threads": False,
-            "fragment_scan_options": self._frugal(),
-        }
+        """Batches of all rows in order; errors say which file."""
         if not self.states:
-            # read-ahead of 0 files: the next is opened when the last one is done
-            yield from self._scanned(self.data.scanner(fragment_readahead=0, **options), self.place)
+            scanner = self.data.scanner(
+                columns=self.wanted,
+                batch_size=self._batch_rows,
+                batch_readahead=0,
+                fragment_readahead=0,
+                use_threads=False,
+                fragment_scan_options=self._frugal(),
+            )
+            yield from self._named(scanner.to_batches(), self.place)
             return
-        for fragment in self.data.get_fragments():
-            yield from self._scanned(fragment.scanner(schema=self.data.schema, **options), fragment.path)
+        for path in self.states:
+            yield from self._named(self._batches_of(path), path)
+
+    @property
+    def _batch_rows(self) -> int:
+        return rows_per_part(len(self.wanted) * self.dtype.itemsize)
+
+    def _batches_of(self, path: str) -> Iterator[Any]:
+        """Batches of a file, one decoded at a time.
+
+        Not through a data set, which decodes a row group at once, and reads further and further ahead in
+        files of Arrow's.
+        """
+        if self.format == "parquet":
+            with self._parquet.ParquetFile(path, buffer_size=STREAM_BYTES, pre_buffer=False) as file:
+                yield from file.iter_batches(self._batch_rows, columns=self.wanted, use_threads=False)
+            return
+        ipc = self._arrow.ipc
+        with self._arrow.OSFile(path) as raw:
+            schema = ipc.open_file(raw).schema
+            fields = [schema.get_field_index(name) for name in self.wanted]
+            options = ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+            with ipc.open_file(raw, options=options) as file:
+                for i in range(file.num_record_batches):
+                    yield file.get_batch(i)
 
     def _frugal(self) -> Any:
         """Parquet is to be read a column's next bytes at a time, unless a data set says how to read it."""
@@ -236,15 +253,15 @@ class ParquetRows(Source):
             return None
         return options(pre_buffer=False, use_buffered_stream=True, buffer_size=STREAM_BYTES)
 
-    def _scanned(self, scanner: Any, place: str) -> Iterator[Any]:
+    def _named(self, batches: Iterator[Any], place: str) -> Iterator[Any]:
         try:
-            yield from scanner.to_batches()
+            yield from batches
         except (OSError, self._arrow.ArrowException) as error:
             raise _damaged(place, error) from error
 
     def _copy(self, batch: Any, X: Any, weight: Any, first: int) -> None:
         """Columns of a batch into rows; `first` is the number of its first row."""
-        columns = [self._numbers(batch.column(j), name, first) for j, name in enumerate(self.wanted)]
+        columns = [self._numbers(batch.column(name), name, first) for name in self.wanted]
         step = max(1, COPY_BYTES // X[:1].nbytes) if len(X) else 1
         for begin in range(0, len(X), step):
             rows = slice(begin, begin + step)
@@ -266,16 +283,18 @@ class ParquetRows(Source):
         return column.to_numpy(zero_copy_only=False)
 
 
-def _import_pyarrow() -> tuple[Any, Any, Any]:
+def _import_pyarrow() -> tuple[Any, Any, Any, Any]:
     try:
         import pyarrow
         import pyarrow.dataset
         import pyarrow.fs
+        import pyarrow.ipc
+        import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
             "ParquetRows needs pyarrow: pip install pyarrow, or pip install 'fastgmm[parquet]'."
         ) from error
-    return pyarrow, pyarrow.dataset, pyarrow.fs
+    return pyarrow, pyarrow.dataset, pyarrow.fs, pyarrow.parquet
 
 
 def _files(paths: Iterable[str]) -> list[str]:
