@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import decimal
+import doctest
+import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -278,3 +282,23 @@ assert not [name for name in sys.modules if name.split(".")[0] == "pyarrow"]
 
 def test_importing_and_fitting_do_not_import_pyarrow(clean_environment):
     subprocess.run([sys.executable, "-c", IMPORTED], check=True, env=clean_environment)
+
+
+# ---- the documentation -----------------------------------------------------------------------------------
+
+
+def test_examples():
+    assert doctest.testmod(module).failed == 0
+
+
+def programs():
+    """Python programs of docs/big_data.md; none where the tests are run without a checkout."""
+    page = Path(__file__).parents[1] / "docs" / "big_data.md"
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if page.exists() else []
+
+
+@pytest.mark.parametrize("program", programs())
+def test_programs_of_the_documentation(program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda: str(tmp_path))
+    exec(compile(program, "big_data.md", "exec"), {"__name__": "program"})

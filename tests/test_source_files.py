@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import io
 import os
 import pathlib
@@ -11,7 +12,7 @@ import pytest
 from streams import PART_ROWS, make_parts_small
 
 from fastgmm import GaussianMixture, NpyRows
-from fastgmm.sources import StreamedData, as_source
+from fastgmm.sources import StreamedData, as_source, iterables
 from fastgmm.sources import npy as npy_module
 from fastgmm.sources.parts import N_BUFFERS
 
@@ -274,3 +275,8 @@ def test_weights_beside_a_source_are_refused(tmp_path):
         TypeError, match=r"sample_weight cannot be given beside X = NpyRows.*NpyRows\(weights"
     ):
         GaussianMixture().fit(source, sample_weight=np.ones(300))
+
+
+@pytest.mark.parametrize("module", [npy_module, iterables])
+def test_examples(module):
+    assert doctest.testmod(module).failed == 0
