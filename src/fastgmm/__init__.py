@@ -19,7 +19,7 @@ from ._config import show_config
 from .exceptions import DegenerateComponentError, RepairWarning
 from .gaussian_mixture import GaussianMixture
 from .scorer import Scorer
-from .sources import BlockRows
+from .sources import BlockRows, NpyRows, ParquetRows
 
 __version__ = _version("fastgmm")
 
@@ -27,6 +27,8 @@ __all__ = [
     "GaussianMixture",
     "Scorer",
     "BlockRows",
+    "NpyRows",
+    "ParquetRows",
     "show_config",
     "RepairWarning",
     "DegenerateComponentError",

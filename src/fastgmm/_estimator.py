@@ -17,13 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from . import em
+from . import em, outputs
 from ._attributes import attribute_parameters
-from ._fitted import IN_BLOCKS, FittedMixture
+from ._fitted import FittedMixture
 from ._progress import Progress
 from ._validation import (
     FloatArray,
-    array_request,
     check_enough_rows,
     check_rows,
     check_sample_weight,
@@ -34,7 +33,7 @@ from .exceptions import RepairWarning
 from .frame import Frame
 from .restarts import RANDOM, SEEDED, race
 from .seeding import Start, rows_to_seed_from
-from .sources import Data, as_source, data_of
+from .sources import Data, Source, as_source, data_of
 from .threads import effective_n_threads, single_threaded_blas
 
 
@@ -125,16 +124,19 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         ----------
         X : array-like of shape (n_samples, n_features), or a source of rows
             The rows, at least 2. float64 and float32 arrays are read where they are, whatever their memory
-            layout; all else becomes float64. Rows that do not fit into memory may come from a large
-            memory-mapped array, a list of blocks, a generator function or :class:`fastgmm.BlockRows`: they
-            are read once to be checked and measured, and once per iteration; starts are made from a sample.
+            layout; all else becomes float64. Rows that do not fit into memory may come from files, named by
+            their paths (.npy, .parquet, .arrow, ...; :class:`fastgmm.NpyRows`, :class:`fastgmm.ParquetRows`),
+            a large memory-mapped array, pyarrow's tables and data sets, a list of blocks, a generator
+            function or :class:`fastgmm.BlockRows`: they are read once to be checked and measured, and once
+            per iteration; starts are made from a sample.
 
         y : Ignored
             Not used, present for API consistency by convention.
 
         sample_weight : array-like of shape (n_samples,), default=None
             How many times each row counts; finite and not negative, fractions are fine. Rows of weight 0
-            take no part, but are checked. None: each row counts once.
+            take no part, but are checked. None: each row counts once. For .npy files also paths of files
+            of weights; other sources bring their own.
 
         Returns
         -------
@@ -170,7 +172,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or a source of rows
             The rows, as in :meth:`fit`.
 
         y : Ignored
@@ -185,8 +187,9 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             Number of the most probable component of each row.
         """
         X = self._fit(X, sample_weight)
-        with explained_memory_error(array_request((len(X),), "fit_predict"), IN_BLOCKS):
-            return self.scorer().predict(X)
+        if isinstance(X, Source):
+            return self._outputs(outputs.LABELS, X, None)
+        return outputs.of_array(outputs.LABELS, self.scorer(), X)
 
     def _fit(self, X: Any, sample_weight: Any) -> Any:
         """Fit, and return the rows, validated. Attributes change at the very end, all at once."""

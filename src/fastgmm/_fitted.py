@@ -11,9 +11,9 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from . import persistence, rows
+from . import outputs, persistence, rows
 from ._attributes import attribute_parameters
-from ._validation import FloatArray, array_request, check_rows, check_sample_weight, explained_memory_error
+from ._validation import FloatArray, check_rows, check_sample_weight
 from .blocks import ArrayData
 from .parameters import Parameters
 from .scorer import KeptScorers, Scorer
@@ -22,8 +22,6 @@ from .structures import STRUCTURES
 from .threads import effective_n_threads
 
 _kept = KeptScorers()
-
-IN_BLOCKS = "Ask for fewer rows at a time: X[:100_000], X[100_000:200_000], ..."
 
 
 class FittedMixture(DensityMixin, BaseEstimator):
@@ -63,13 +61,6 @@ class FittedMixture(DensityMixin, BaseEstimator):
         n_threads = effective_n_threads(self.n_jobs)
         return _kept.of(self, n_threads, lambda: Scorer(*self._model(), n_threads))
 
-    def _scorer_and_rows(self, X: Any) -> tuple[Scorer, NDArray[Any]]:
-        """What scores rows under the attributes as they are now, and validated rows."""
-        scorer = self.scorer()
-        X = check_rows(self, X, reset=False)
-        self._check_n_features(X, scorer.n_features)
-        return scorer, X
-
     def _check_n_features(self, X: NDArray[Any], n_features: int) -> None:
         if X.shape[1] != n_features:
             raise ValueError(
@@ -102,35 +93,52 @@ class FittedMixture(DensityMixin, BaseEstimator):
         data = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
         return rows.summary(data, structure, parameters, n_threads)
 
-    def score_samples(self, X: Any) -> FloatArray:
+    def _outputs(self, output: outputs.Output, X: Any, out: Any, scorer: Scorer | None = None) -> Any:
+        """An output per row, of arrays and of sources; None: by the scorer of the mixture."""
+        streamed = self._streamed(X)
+        if scorer is None:
+            scorer = self.scorer()
+        if streamed is not None:
+            return outputs.of_source(output, scorer, streamed, out)
+        X = check_rows(self, X, reset=False)
+        self._check_n_features(X, scorer.n_features)
+        return outputs.of_array(output, scorer, X, out)
+
+    def score_samples(self, X: Any, out: Any = None) -> FloatArray:
         """Compute the log-likelihood of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The rows, as in :meth:`fit`; of a source also those of weight 0.
+
+        out : ndarray of shape (n_samples,), float64, or a file's name, default=None
+            Where to write: an array, of any strides; or the name of a .npy file, written part by part and put
+            in its place when it is whole. None: a new array.
 
         Returns
         -------
         log_prob : ndarray of shape (n_samples,), float64
-            Natural logarithm of the density of the mixture, in the units of X.
+            Natural logarithm of the density of the mixture, in the units of X. `out`, where it is an array;
+            the file memory-mapped for reading, where `out` is its name.
 
         Raises
         ------
         NotFittedError
             If the mixture has no parameters yet.
+        ValueError
+            If `out` has another shape or dtype, is read-only or shares memory with X; if its file cannot be
+            written; if a source is not what it should be. The file is then left as it was.
         """
-        scorer, X = self._scorer_and_rows(X)
-        with explained_memory_error(array_request((len(X),), "score_samples"), IN_BLOCKS):
-            return scorer.score_samples(X)
+        return self._outputs(outputs.LOG_DENSITY, X, out)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Compute the average log-likelihood per row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The rows, as in :meth:`fit`.
 
         y : Ignored
             Not used, present for API consistency by convention.
@@ -146,45 +154,61 @@ class FittedMixture(DensityMixin, BaseEstimator):
         summary = self._summary(X, sample_weight)
         return float(summary.log_likelihood / summary.total_weight)
 
-    def predict(self, X: Any) -> NDArray[np.int64]:
+    def predict(self, X: Any, out: Any = None) -> NDArray[np.int64]:
         """Label rows with the most probable component.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The rows, as in :meth:`fit`; of a source also those of weight 0.
+
+        out : ndarray of shape (n_samples,), int64, or a file's name, default=None
+            Where to write: an array, of any strides; or the name of a .npy file, written part by part and put
+            in its place when it is whole. None: a new array.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,), int64
-            Number of the component with the largest posterior probability.
-        """
-        scorer, X = self._scorer_and_rows(X)
-        with explained_memory_error(array_request((len(X),), "predict"), IN_BLOCKS):
-            return scorer.predict(X)
+            Number of the component with the largest posterior probability. `out`, where it is given, as in
+            :meth:`score_samples`.
 
-    def predict_proba(self, X: Any) -> FloatArray:
+        Raises
+        ------
+        NotFittedError
+            If the mixture has no parameters yet.
+        ValueError
+            As in :meth:`score_samples`.
+        """
+        return self._outputs(outputs.LABELS, X, out)
+
+    def predict_proba(self, X: Any, out: Any = None) -> FloatArray:
         """Compute the probability of each component for each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The rows, as in :meth:`fit`; of a source also those of weight 0.
+
+        out : ndarray of shape (n_samples, n_components), float64, or a file's name, default=None
+            Where to write: an array, of any strides; or the name of a .npy file, written part by part and put
+            in its place when it is whole. None: a new array.
 
         Returns
         -------
         resp : ndarray of shape (n_samples, n_components), float64
-            Posterior probabilities (responsibilities); each row sums to 1.
+            Posterior probabilities (responsibilities); each row sums to 1. `out`, where it is given, as in
+            :meth:`score_samples`.
 
         Raises
         ------
+        NotFittedError
+            If the mixture has no parameters yet.
+        ValueError
+            As in :meth:`score_samples`.
         MemoryError
             If n_samples x n_components numbers do not fit into memory.
         """
-        scorer, X = self._scorer_and_rows(X)
-        request = array_request((len(X), scorer.n_components), "predict_proba")
-        with explained_memory_error(request, IN_BLOCKS):
-            return scorer.predict_proba(X)
+        return self._outputs(outputs.RESPONSIBILITIES, X, out)
 
     def sample(self, n_samples: int = 1) -> tuple[FloatArray, NDArray[np.int64]]:
         """Draw rows from the mixture.

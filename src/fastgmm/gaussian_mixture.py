@@ -7,22 +7,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import conversion, em, rows, seeding
+from . import conversion, em, outputs, rows, seeding
 from ._criteria import CriteriaMixin
 from ._estimator import MixtureEstimator
-from ._fitted import IN_BLOCKS
 from ._validation import (
     FloatArray,
-    array_request,
     check_means,
     check_mixture_weights,
     check_positive_definite,
-    explained_memory_error,
 )
 from .blocks import ArrayData
 from .frame import Frame
 from .parameters import Parameters
-from .threads import single_threaded_blas
+from .threads import effective_n_threads, single_threaded_blas
 
 
 class GaussianMixture(CriteriaMixin, MixtureEstimator):
@@ -275,29 +272,34 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
             "n_repairs_": int(result.n_repairs),
         }
 
-    def log_prob_components(self, X: Any) -> FloatArray:
+    def log_prob_components(self, X: Any, out: Any = None) -> FloatArray:
         """Compute the log-density of each row under each component, weights left out.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The rows, as in :meth:`fit`; of a source also those of weight 0.
+
+        out : ndarray of shape (n_samples, n_components), float64, or a file's name, default=None
+            Where to write: an array, of any strides; or the name of a .npy file, written part by part and put
+            in its place when it is whole. None: a new array.
 
         Returns
         -------
         log_prob : ndarray of shape (n_samples, n_components), float64
             ``log N(x_n; means_[k], covariances_[k])``. With ``log(weights_)`` added, its log-sum-exp over
-            components is :meth:`score_samples`.
+            components is :meth:`score_samples`. `out`, where it is given, as there.
 
         Raises
         ------
+        ValueError
+            As in :meth:`score_samples`.
         MemoryError
             If n_samples x n_components numbers do not fit into memory.
         """
-        X, structure, parameters, n_threads = self._scored_rows(X)
-        request = array_request((len(X), len(parameters.weights)), "log_prob_components")
-        with explained_memory_error(request, IN_BLOCKS):
-            return rows.log_prob_components(X, structure, parameters, n_threads)
+        structure, parameters = self._model()
+        unweighted = rows.unweighted(structure, parameters, effective_n_threads(self.n_jobs))
+        return self._outputs(outputs.SCORES, X, out, unweighted)
 
     # ---- other ways to a mixture -------------------------------------------------------------------------
 

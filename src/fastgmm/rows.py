@@ -1,4 +1,4 @@
-"""What is asked of rows besides what a scorer gives: densities by component, weighted sums."""
+"""What is asked of rows besides what a scorer gives: scores without weights, weighted sums."""
 
 from __future__ import annotations
 
@@ -24,12 +24,16 @@ class RowSummary(NamedTuple):
     total_weight: float
 
 
+def unweighted(structure: Structure, parameters: Parameters, n_threads: int) -> Scorer:
+    """What scores rows by log N(x_n | mean_k, covariance_k), without the weights."""
+    return Scorer(structure, parameters._replace(weights=np.ones(parameters.weights.shape)), n_threads)
+
+
 def log_prob_components(
     X: RowArray, structure: Structure, parameters: Parameters, n_threads: int
 ) -> FloatArray:
     """log N(x_n | mean_k, covariance_k), (N, K), without the weights."""
-    unweighted = parameters._replace(weights=np.ones(parameters.weights.shape))
-    return Scorer(structure, unweighted, n_threads).scores(X)
+    return unweighted(structure, parameters, n_threads).scores(X)
 
 
 def summary(data: ArrayData, structure: Structure, parameters: Parameters, n_threads: int) -> RowSummary:

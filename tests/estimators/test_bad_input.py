@@ -398,19 +398,19 @@ def test_no_samples(ready, n_samples):
 
 
 @pytest.mark.parametrize(
-    ("method", "function", "request_text"),
+    ("method", "request_text"),
     [
-        ("predict_proba", "predict_proba", r"predict_proba, an array of shape \(300, 2\) and 4.69 KiB"),
-        ("log_prob_components", "scores", r"log_prob_components, an array of shape \(300, 2\)"),
-        ("score_samples", "score_samples", r"score_samples, an array of shape \(300,\)"),
-        ("predict", "predict", r"predict, an array of shape \(300,\)"),
+        ("predict_proba", r"predict_proba, an array of shape \(300, 2\) and 4.69 KiB"),
+        ("log_prob_components", r"log_prob_components, an array of shape \(300, 2\)"),
+        ("score_samples", r"score_samples, an array of shape \(300,\)"),
+        ("predict", r"predict, an array of shape \(300,\)"),
     ],
 )
-def test_memory_error_says_what_was_asked_for(ready, rows, monkeypatch, method, function, request_text):
-    def exhausted(*args):
+def test_memory_error_says_what_was_asked_for(ready, rows, monkeypatch, method, request_text):
+    def exhausted(*args, **kwargs):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(Scorer, function, exhausted)
+    monkeypatch.setattr(Scorer, "_write", exhausted)
     with pytest.raises(
         MemoryError, match=f"Not enough memory for {request_text}.*no room.*fewer rows at a time"
     ):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
-from os import PathLike
+from collections.abc import Iterator, Mapping, Sequence, Set
+from os.path import isdir
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,11 +14,24 @@ from ..blocks import ArrayData
 from ..collector import ArrayCollector, Collector, Setting
 from ..frame import Frame
 from .base import Source
+from .files import Path, is_paths, paths_of, suffix_of
 from .iterables import BlockRows
 from .mapped import LARGEST_AT_ONCE, MappedRows
+from .npy import NpyRows
+from .parquet import FORMATS, ParquetRows, is_arrow
 from .streamed import StreamedData
 
-__all__ = ["BlockRows", "Data", "Source", "StreamedData", "as_source", "collector_of", "data_of"]
+__all__ = [
+    "BlockRows",
+    "Data",
+    "NpyRows",
+    "ParquetRows",
+    "Source",
+    "StreamedData",
+    "as_source",
+    "collector_of",
+    "data_of",
+]
 
 
 class Data(Protocol):
@@ -53,35 +66,67 @@ def as_source(X: Any, sample_weight: Any = None) -> Source | None:
     ------
     TypeError
         For iterators, which can be read only once, and weights where the source brings its own.
+    ValueError
+        For paths of an unknown ending, and files that are not what they should be.
     """
-    source = _source_of(X, sample_weight)
-    if source is None or isinstance(source, MappedRows):
-        return source
+    if type(X) is np.ndarray:  # first, as one row is scored in less time than the rest would take
+        return None
+    if isinstance(X, np.memmap):
+        return _mapped(X, sample_weight)
+    if is_paths(X):
+        return _of_paths(X, sample_weight)
+    if isinstance(X, Source):
+        source: Source | None = X
+    elif is_arrow(X):
+        source = ParquetRows(X)
+    elif isinstance(X, Iterator) or _is_iterable_of_blocks(X):
+        source = BlockRows(X)
+    else:
+        return None
     if sample_weight is not None:
         raise TypeError(
             f"sample_weight cannot be given beside X = {type(X).__name__}: weights come with the rows there. "
-            "See BlockRows(weighted=True)."
+            "See BlockRows(weighted=True), NpyRows(weights=...) and ParquetRows(weights=...)."
         )
     return source
 
 
-def _source_of(X: Any, sample_weight: Any) -> Source | None:
-    if isinstance(X, Source):
-        return X
-    if isinstance(X, np.memmap):
-        if X.ndim != 2 or X.nbytes <= LARGEST_AT_ONCE or X.dtype.kind != "f":
-            return None
-        return MappedRows(X, check_sample_weight(sample_weight, len(X)))
-    if isinstance(X, Iterator) or _is_iterable_of_blocks(X):
-        return BlockRows(X)
-    return None
+def _mapped(X: Any, sample_weight: Any) -> Source | None:
+    if X.ndim != 2 or X.nbytes <= LARGEST_AT_ONCE or X.dtype.kind != "f":
+        return None
+    return MappedRows(X, check_sample_weight(sample_weight, len(X)))
+
+
+def _of_paths(paths: Path | Sequence[Path], sample_weight: Any) -> Source:
+    """A source of files, by their endings; a folder is one of Parquet or Arrow files."""
+    names = paths_of(paths, "X")
+    suffixes = {suffix_of(name) for name in names}
+    if suffixes == {".npy"}:
+        return NpyRows(names, sample_weight)
+    if all(suffix in FORMATS or isdir(name) for name, suffix in zip(names, map(suffix_of, names))):
+        if sample_weight is not None:
+            raise TypeError(
+                "sample_weight cannot be given beside such files, in which weights are a column: pass "
+                "X = ParquetRows(files, weights='name of the column')."
+            )
+        return ParquetRows(names)
+    if len(suffixes) > 1:
+        raise ValueError(
+            f"X names files with the endings {', '.join(map(repr, sorted(suffixes)))}; they must be of one "
+            "format."
+        )
+    raise ValueError(
+        f"X = {names[0]!r} is text, which is taken for the name of a file, and ends neither in .npy nor in "
+        f"{', '.join(FORMATS)}, nor is it a folder of such files. Read other files yourself, and pass an "
+        "array or a BlockRows."
+    )
 
 
 def _is_iterable_of_blocks(X: Any) -> bool:
     """Whether X is neither an array nor a sequence of numbers but gives blocks."""
     if isinstance(X, list | tuple):
         return bool(X) and all(getattr(block, "ndim", None) == 2 for block in X)
-    if isinstance(X, str | bytes | PathLike | Mapping | Set) or issparse(X):
+    if isinstance(X, str | bytes | Mapping | Set) or issparse(X):
         return False
     if any(hasattr(X, name) for name in ("__array__", "__array_interface__", "__dlpack__", "__dataframe__")):
         return False

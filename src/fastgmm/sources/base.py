@@ -48,7 +48,10 @@ class Source(ABC):
     def blocks(self) -> Iterator[Block]:
         """All rows from the first on.
 
-        Arrays may be written to again as soon as PARTS_ALIVE more blocks have been asked for.
+        The memory of a block of SMALLEST_PART bytes or more may be written to again as soon as PARTS_ALIVE
+        more blocks of that size have been asked for; that of a smaller one, which is copied, as soon as the
+        next block is. (Small ones do not count, as any number of them may be read while a large one is in
+        use.)
         """
 
 

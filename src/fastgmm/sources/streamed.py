@@ -17,6 +17,7 @@ from ..frame import Frame, make_frame
 from ..kernels._pass import Workspace
 from ..statistics import Statistics
 from .base import SMALLEST_PART, Block, Source, rows_per_part
+from .parts import SmallBlocks
 from .prefetch import prefetched
 from .reservoir import Reservoir
 
@@ -74,29 +75,24 @@ class StreamedData:
 
     def _checked_parts(self) -> Iterator[ArrayData]:
         """Blocks, checked, small ones put together and large ones cut."""
-        pending: list[tuple[FloatArray, FloatArray | None]] = []
-        pending_bytes = 0
+        small = SmallBlocks()
         for block in self.source.blocks():
             X, weight = self._checked(block)
             if not len(X):
                 continue
-            n = rows_per_part(X.shape[1] * X.itemsize)
             if X.nbytes < SMALLEST_PART:
-                pending.append((X, weight))
-                pending_bytes += X.nbytes
-                if pending_bytes < SMALLEST_PART:
-                    continue
-                yield _together(pending)
-                pending, pending_bytes = [], 0
+                small.add(X, weight)
+                if small.n_bytes >= SMALLEST_PART:
+                    yield ArrayData(*small.take())
                 continue
-            if pending:
-                yield _together(pending)
-                pending, pending_bytes = [], 0
+            if small.n_rows:
+                yield ArrayData(*small.take())
+            n = rows_per_part(X.shape[1] * X.itemsize)
             for first in range(0, len(X), n):
                 rows = slice(first, first + n)
                 yield ArrayData(X[rows], None if weight is None else weight[rows])
-        if pending:
-            yield _together(pending)
+        if small.n_rows:
+            yield ArrayData(*small.take())
 
     def _checked(self, block: Block) -> tuple[FloatArray, FloatArray | None]:
         """Rows and weights of a block; numbers are looked at the first time only."""
@@ -177,17 +173,6 @@ def _changed(what: str) -> ValueError:
         f"X gives other rows than when it was read first: {what}. A source must give the same rows in the "
         "same order each time it is read."
     )
-
-
-def _together(blocks: list[tuple[FloatArray, FloatArray | None]]) -> ArrayData:
-    """One part of several blocks."""
-    if len(blocks) == 1:
-        return ArrayData(*blocks[0])
-    X = np.concatenate([rows for rows, _ in blocks])
-    if all(weight is None for _, weight in blocks):
-        return ArrayData(X)
-    weights = [np.ones(len(rows)) if weight is None else weight for rows, weight in blocks]
-    return ArrayData(X, np.concatenate(weights))
 
 
 class PartsCollector:
