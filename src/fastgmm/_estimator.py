@@ -34,7 +34,7 @@ from .exceptions import RepairWarning
 from .frame import Frame
 from .restarts import RANDOM, SEEDED, race
 from .seeding import Start, rows_to_seed_from
-from .sources import Data, as_source, data_of
+from .sources import Data, as_source, close, data_of
 from .threads import effective_n_threads, single_threaded_blas
 
 
@@ -185,6 +185,9 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             Number of the most probable component of each row.
         """
         X = self._fit(X, sample_weight)
+        lazy = self._lazy(X, "predict")
+        if lazy is not None:
+            return lazy
         with explained_memory_error(array_request((len(X),), "fit_predict"), IN_BLOCKS):
             return self.scorer().predict(X)
 
@@ -199,9 +202,12 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         given = self._check_start(data.n_features)
         request = f"a fit of {self.n_components} components to {data.n_rows} x {data.n_features} rows"
         remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
-        with single_threaded_blas(), explained_memory_error(request, remedy):
-            result = self._best_run(data, seeds, given, last, random_state, n_threads)
-            attributes = self._attributes_of(result)
+        try:
+            with single_threaded_blas(), explained_memory_error(request, remedy):
+                result = self._best_run(data, seeds, given, last, random_state, n_threads)
+                attributes = self._attributes_of(result)
+        finally:
+            close(data)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(candidate, name):
                 attributes[name] = getattr(candidate, name)

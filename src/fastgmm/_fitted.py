@@ -17,7 +17,7 @@ from ._validation import FloatArray, array_request, check_rows, check_sample_wei
 from .blocks import ArrayData
 from .parameters import Parameters
 from .scorer import KeptScorers, Scorer
-from .sources import StreamedData, as_source, data_of
+from .sources import DaskRows, as_source, check_feature_names, dask_rows, data_of
 from .structures import STRUCTURES
 from .threads import effective_n_threads
 
@@ -84,7 +84,7 @@ class FittedMixture(DensityMixin, BaseEstimator):
         self._check_n_features(X, parameters.means.shape[1])
         return X, structure, parameters, effective_n_threads(self.n_jobs)
 
-    def _streamed(self, X: Any, sample_weight: Any = None) -> StreamedData | None:
+    def _streamed(self, X: Any, sample_weight: Any = None) -> Any:
         """Rows that are read block by block, of the model's features; None for arrays."""
         source = as_source(X, sample_weight)
         if source is None:
@@ -92,6 +92,15 @@ class FittedMixture(DensityMixin, BaseEstimator):
         data = data_of(source, effective_n_threads(self.n_jobs))
         data.expect(len(self._model()[1].means[0]), getattr(self, "feature_names_in_", None))
         return data
+
+    def _lazy(self, X: Any, what: str) -> Any:
+        """A Dask array of what a scorer's method says of rows of Dask collections; None for other rows."""
+        rows = X if isinstance(X, DaskRows) else dask_rows(X)
+        if rows is None:
+            return None
+        scorer = self.scorer()
+        check_feature_names(rows.feature_names, getattr(self, "feature_names_in_", None))
+        return rows.outputs(scorer, what, scorer.n_features)
 
     def _summary(self, X: Any, sample_weight: Any) -> rows.RowSummary:
         """Weighted sums over rows, without an array per row."""
@@ -120,6 +129,9 @@ class FittedMixture(DensityMixin, BaseEstimator):
         NotFittedError
             If the mixture has no parameters yet.
         """
+        lazy = self._lazy(X, "score_samples")
+        if lazy is not None:
+            return lazy
         scorer, X = self._scorer_and_rows(X)
         with explained_memory_error(array_request((len(X),), "score_samples"), IN_BLOCKS):
             return scorer.score_samples(X)
@@ -159,6 +171,9 @@ class FittedMixture(DensityMixin, BaseEstimator):
         labels : ndarray of shape (n_samples,), int64
             Number of the component with the largest posterior probability.
         """
+        lazy = self._lazy(X, "predict")
+        if lazy is not None:
+            return lazy
         scorer, X = self._scorer_and_rows(X)
         with explained_memory_error(array_request((len(X),), "predict"), IN_BLOCKS):
             return scorer.predict(X)
@@ -181,6 +196,9 @@ class FittedMixture(DensityMixin, BaseEstimator):
         MemoryError
             If n_samples x n_components numbers do not fit into memory.
         """
+        lazy = self._lazy(X, "predict_proba")
+        if lazy is not None:
+            return lazy
         scorer, X = self._scorer_and_rows(X)
         request = array_request((len(X), scorer.n_components), "predict_proba")
         with explained_memory_error(request, IN_BLOCKS):

@@ -13,12 +13,25 @@ from .._validation import check_sample_weight
 from ..blocks import ArrayData
 from ..collector import ArrayCollector, Collector, Setting
 from ..frame import Frame
-from .base import Source
+from .base import Source, check_feature_names
+from .dask_rows import DaskRows, dask_rows
 from .iterables import BlockRows
 from .mapped import LARGEST_AT_ONCE, MappedRows
 from .streamed import StreamedData
 
-__all__ = ["BlockRows", "Data", "Source", "StreamedData", "as_source", "collector_of", "data_of"]
+__all__ = [
+    "BlockRows",
+    "DaskRows",
+    "Data",
+    "Source",
+    "StreamedData",
+    "as_source",
+    "check_feature_names",
+    "close",
+    "collector_of",
+    "dask_rows",
+    "data_of",
+]
 
 
 class Data(Protocol):
@@ -41,9 +54,15 @@ def collector_of(data: Any, setting: Setting) -> Collector:
     return collector
 
 
-def data_of(source: Source, n_threads: int) -> StreamedData:
-    """The rows of a source, for a fit or another look at all of them."""
-    return StreamedData(source, n_threads)
+def data_of(source: Source, n_threads: int) -> Any:
+    """The rows of a source, for a fit or another look at all of them: StreamedData or DaskData."""
+    return source.data(n_threads)
+
+
+def close(data: Any) -> None:
+    """Free what data keep elsewhere between the passes of a fit."""
+    if not isinstance(data, ArrayData):
+        data.close()
 
 
 def as_source(X: Any, sample_weight: Any = None) -> Source | None:
@@ -55,7 +74,7 @@ def as_source(X: Any, sample_weight: Any = None) -> Source | None:
         For iterators, which can be read only once, and weights where the source brings its own.
     """
     source = _source_of(X, sample_weight)
-    if source is None or isinstance(source, MappedRows):
+    if source is None or isinstance(source, MappedRows | DaskRows):
         return source
     if sample_weight is not None:
         raise TypeError(
@@ -68,6 +87,9 @@ def as_source(X: Any, sample_weight: Any = None) -> Source | None:
 def _source_of(X: Any, sample_weight: Any) -> Source | None:
     if isinstance(X, Source):
         return X
+    partitions = dask_rows(X, sample_weight)
+    if partitions is not None:
+        return partitions
     if isinstance(X, np.memmap):
         if X.ndim != 2 or X.nbytes <= LARGEST_AT_ONCE or X.dtype.kind != "f":
             return None
