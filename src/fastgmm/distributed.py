@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import dask
 import numpy as np
+from dask.delayed import delayed
 from distributed import Client, Future, KilledWorker, wait
 from numpy.typing import NDArray
 
@@ -203,7 +204,7 @@ class DaskData:
             raise _WorkerLeft
 
     def _finish(
-        self, futures: list[Future], add: Callable[[list[Any]], Any], while_waiting: Callable[[], None] = int
+        self, futures: list[Future], add: Callable[[list[Any]], Any], while_waiting: Callable[[], Any] = int
     ) -> Any:
         """The sum of all results, added along a fixed tree on the workers; nothing goes on after an error."""
         submitted = list(futures)
@@ -237,11 +238,11 @@ class DaskData:
         else:
             reason = "the worker that held it ended, and there is no task to make it again"
             remedy = (
-                "Scatter it again, or pass a collection that Dask can recompute (one read from files, or made "
-                "by dask.delayed), and call again."
+                "Scatter it again, or pass a collection that Dask can recompute (one read from files, or "
+                "made by dask.delayed), and call again."
             )
         numbers = ", ".join(map(str, sorted(set(lost))[:8]))
-        which = f"Partition {numbers} of X is lost" if lost else "A partition of X is lost"
+        which = f"X has lost partition {numbers}" if lost else "X has lost a partition"
         return RuntimeError(f"{which}: {reason}. {remedy}")
 
     # ---- sums over rows ------------------------------------------------------------------------------------
@@ -251,9 +252,9 @@ class DaskData:
         rows = self.rows
         if rows.n_features is not None and rows.n_features != self.n_features:
             raise ValueError(f"X has {rows.n_features} features, but {self.n_features} are expected.")
-        ready = dask.delayed(scorer, pure=False)
-        summarise = dask.delayed(workers.summarise_part, pure=False)
-        add = dask.delayed(workers.add_arrays, pure=False)
+        ready = delayed(scorer, pure=False)
+        summarise = delayed(workers.summarise_part, pure=False)
+        add = delayed(workers.add_arrays, pure=False)
         weights = rows.weights or [None] * len(rows.parts)
         level = [
             summarise(part, weight, place_of(number), ready)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from ._typing import FloatArray
 from ._validation import check_block, check_block_weight
-from .blocks import ArrayData, Sizes
+from .blocks import ArrayData, Sizes, readable
 from .collector import ArrayCollector, Request, Setting
 from .frame import Frame
 from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX, Workspace
@@ -38,6 +39,8 @@ T = TypeVar("T")
 
 # A fit frees what it keeps on workers. Should its client end before it can, this many newer fits push it out.
 MOST_FITS = 8
+# Names of so many fits that have ended are remembered: tasks that were cancelled may still come.
+MOST_ENDED = 1000
 
 
 # ---- threads -----------------------------------------------------------------------------------------------
@@ -98,7 +101,9 @@ def survey_part(X: Any, weight: Any, number: int, place: str) -> PartSurvey:
 
 def add_surveys(surveys: list[PartSurvey]) -> PartSurvey:
     """Of all partitions of several surveys, in order."""
-    whole, sizes, foreign = Survey(), {}, []
+    whole = Survey()
+    sizes: dict[int, Sizes] = {}
+    foreign: list[int] = []
     for survey, some, others in surveys:
         whole.merge(survey)
         sizes.update(some)
@@ -107,8 +112,8 @@ def add_surveys(surveys: list[PartSurvey]) -> PartSurvey:
 
 
 def as_array(X: Any, place: str) -> NDArray[Any]:
-    """A partition as an array of floats."""
-    return check_block(X, place, 0, look=False)
+    """A partition as an array of floats at aligned addresses, which those that came by network are not."""
+    return readable(check_block(X, place, 0, look=False))
 
 
 def draw_rows(
@@ -245,18 +250,43 @@ class FitState:
             collector.data = None  # Dask has it, and may move it
 
 
-# By worker, as there may be several in a process; by name of the fit, the one used last at the end.
-_states: WeakKeyDictionary[Any, OrderedDict[str, FitState]] = WeakKeyDictionary()
+class WorkerStates:
+    """What a worker keeps of all fits; the one used last at the end."""
+
+    def __init__(self) -> None:
+        self.fits: OrderedDict[str, FitState] = OrderedDict()
+        self.ended: OrderedDict[str, None] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def of(self, fit: str) -> FitState:
+        """State of a fit; of one that has ended, whose tasks may still be on their way, nothing is kept."""
+        with self.lock:
+            if fit in self.ended:
+                return FitState()
+            if fit not in self.fits:
+                self.fits[fit] = FitState()
+                if len(self.fits) > MOST_FITS:
+                    self.fits.popitem(last=False)
+            self.fits.move_to_end(fit)
+            return self.fits[fit]
+
+    def forget(self, fit: str) -> None:
+        """Free what is kept of a fit."""
+        with self.lock:
+            self.fits.pop(fit, None)
+            self.ended[fit] = None
+            while len(self.ended) > MOST_ENDED:
+                self.ended.popitem(last=False)
 
 
-def _state(worker: Any, fit: str) -> FitState:
-    states = _states.setdefault(worker, OrderedDict())
-    if fit not in states:
-        states[fit] = FitState()
-        while len(states) > MOST_FITS:
-            states.popitem(last=False)
-    states.move_to_end(fit)
-    return states[fit]
+# By worker, as there may be several in a process.
+_states: WeakKeyDictionary[Any, WorkerStates] = WeakKeyDictionary()
+_states_lock = threading.Lock()
+
+
+def _states_of(worker: Any) -> WorkerStates:
+    with _states_lock:
+        return _states.setdefault(worker, WorkerStates())
 
 
 def collect_part(X: Any, weight: Any, number: int, place: str, sizes: Sizes, order: Order) -> Statistics:
@@ -270,7 +300,7 @@ def collect_part(X: Any, weight: Any, number: int, place: str, sizes: Sizes, ord
     worker = this_worker()
 
     def work(n_threads: int) -> Statistics:
-        return _state(worker, order.fit).collect(n_threads, part, number, order)
+        return _states_of(worker).of(order.fit).collect(n_threads, part, number, order)
 
     statistics = in_turn(work)
     if not np.isfinite(statistics.log_likelihood):
@@ -288,9 +318,9 @@ def add_statistics(statistics: list[Statistics]) -> Statistics:
 
 def forget_fit(fit: str, dask_worker: Any = None) -> None:
     """Free what a worker keeps of a fit."""
-    _states.get(dask_worker, OrderedDict()).pop(fit, None)
+    _states_of(dask_worker).forget(fit)
 
 
 def kept(dask_worker: Any = None) -> dict[str, list[int]]:
     """Fits that a worker keeps something of, and the numbers of their partitions; for tests."""
-    return {fit: sorted(state.collectors) for fit, state in _states.get(dask_worker, {}).items()}
+    return {fit: sorted(state.collectors) for fit, state in _states_of(dask_worker).fits.items()}

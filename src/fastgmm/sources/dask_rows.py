@@ -36,7 +36,7 @@ def _is_dask(X: Any) -> bool:
 
 
 def _is_dask_object(X: Any) -> bool:
-    from dask import is_dask_collection
+    from dask.base import is_dask_collection
 
     return is_dask_collection(X) or _is_future(X)
 
@@ -145,16 +145,17 @@ class DaskRows(Source):
         n_features : int
             What the mixture expects.
         """
-        import dask
         import dask.array as da
+        from dask.delayed import delayed
 
         if self.n_features is not None and self.n_features != n_features:
             raise ValueError(
-                f"X has {self.n_features} features, but the mixture is expecting {n_features} features as input."
+                f"X has {self.n_features} features, but the mixture is expecting {n_features} features as "
+                "input."
             )
         wide = what == "predict_proba"
         dtype = np.dtype(OUTPUTS[what])
-        ready = dask.delayed(scorer, pure=False)  # one key that all blocks depend on
+        ready = delayed(scorer, pure=False)  # one key that all blocks depend on
         if _is_array(self.X):
             chunks = (self.X.chunks[0], (scorer.n_components,)) if wide else (self.X.chunks[0],)
             return self.X.map_blocks(
@@ -167,7 +168,7 @@ class DaskRows(Source):
                 meta=np.empty((0, 0) if wide else 0, dtype=dtype),
             )
         shape = (np.nan, scorer.n_components) if wide else (np.nan,)
-        each = dask.delayed(partial(_outputs_of_part, what=what), pure=False)
+        each = delayed(partial(_outputs_of_part, what=what), pure=False)
         parts = [
             da.from_delayed(each(part, ready, number), shape, dtype) for number, part in enumerate(self.parts)
         ]
