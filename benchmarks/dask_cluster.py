@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def partitions(path: Path, n_rows: int, n_partitions: int) -> list[Any]:
 
     edges = np.linspace(0, n_rows, n_partitions + 1).astype(int)
     make = dask.delayed(read)
-    return [make(int(first), int(last)) for first, last in zip(edges[:-1], edges[1:])]
+    return [make(int(first), int(last)) for first, last in pairwise(edges)]
 
 
 def seconds_per_iteration(model: GaussianMixture) -> float:

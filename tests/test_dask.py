@@ -228,7 +228,7 @@ def test_cluster(client, covariance_type, weighted):
 
 def test_all_kinds_of_collections(client):
     X, start = rows()
-    expected = mixture(start).fit(X)
+    expected = mixture(start, max_iter=5).fit(X)
     labels = expected.predict(X)
     frame = dd.from_pandas(pd.DataFrame(X, columns=list("abcd")), npartitions=4)
     empty = frame[frame["a"] > 1e9]
@@ -243,11 +243,13 @@ def test_all_kinds_of_collections(client):
         client.persist(da.from_array(X, chunks=(3000, 4))),
     ]
     for x in collections:
-        model = mixture(start).fit(x)
+        model = mixture(start, max_iter=5).fit(x)
         assert model.lower_bound_ == pytest.approx(expected.lower_bound_, rel=SAME)
         assert np.array_equal(model.predict(x).compute(), labels)
     assert (
-        mixture(start).fit(scattered, sample_weight=client.scatter([np.ones(len(p)) for p in pieces])).n_iter_
+        mixture(start, max_iter=5)
+        .fit(scattered, sample_weight=client.scatter([np.ones(len(p)) for p in pieces]))
+        .n_iter_
     )
 
 
