@@ -7,7 +7,7 @@ additions; parameters go out once and the sum of all Statistics comes back. What
 from __future__ import annotations
 
 from asyncio import CancelledError as AsyncCancelledError
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
@@ -190,7 +190,7 @@ class DaskData:
     def _find_homes(self) -> None:
         """Which worker computes on which partitions: one that has them, or as few as any other."""
         futures = [self.parts[number] for number in self.numbers]
-        self._explained(partial(wait, futures), futures)
+        self._explained(partial(wait, futures))
         holders = self.client.who_has(futures)
         homes: dict[str, list[int]] = {}
         for number in self.numbers:
@@ -214,13 +214,13 @@ class DaskData:
                 groups = [level[first : first + FAN_IN] for first in range(0, len(level), FAN_IN)]
                 level = self.client.map(add, groups, key="fastgmm-add", pure=False)
                 submitted += level
-            return self._explained(partial(_result, level[0], while_waiting), futures)
+            return self._explained(partial(_result, level[0], while_waiting))
         except BaseException:  # Ctrl-C too
             with suppress(Exception):
                 self.client.cancel(submitted, force=True)
             raise
 
-    def _explained(self, action: Callable[[], Any], futures: Iterable[Future]) -> Any:
+    def _explained(self, action: Callable[[], Any]) -> Any:
         """What the action returns; says which partition is lost where that is why it fails."""
         try:
             return action()
@@ -264,7 +264,7 @@ class DaskData:
             level = [add(level[first : first + FAN_IN]) for first in range(0, len(level), FAN_IN)]
         root = self.client.compute(level[0])
         try:
-            sums = self._explained(root.result, [root])
+            sums = self._explained(root.result)
         except BaseException:
             with suppress(Exception):
                 self.client.cancel([root], force=True)
