@@ -128,13 +128,16 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             layout; all else becomes float64. Rows that do not fit into memory may come from a large
             memory-mapped array, a list of blocks, a generator function or :class:`fastgmm.BlockRows`: they
             are read once to be checked and measured, and once per iteration; starts are made from a sample.
+            So are Dask arrays, Dask DataFrames and lists of futures, on the workers of a Dask client if there
+            is one (docs/cluster.md).
 
         y : Ignored
             Not used, present for API consistency by convention.
 
         sample_weight : array-like of shape (n_samples,), default=None
             How many times each row counts; finite and not negative, fractions are fine. Rows of weight 0
-            take no part, but are checked. None: each row counts once.
+            take no part, but are checked. None: each row counts once. For X of Dask's: partitions alike, or
+            the name of a column of a Dask DataFrame.
 
         Returns
         -------
