@@ -210,7 +210,7 @@ def test_bad_input_without_a_client():
 # ---- with one ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_cluster(client, covariance_type, weighted):
     X, start = rows(covariance_type)
     w = weights_of(N) if weighted else None
@@ -277,14 +277,14 @@ def test_seeds_of_all_partitions_alike(client, monkeypatch):
 def test_float32_and_single_precision(client):
     X, start = rows(dtype=np.float32)
     x = da.from_array(X, chunks=(1000, 4))
-    expected = mixture(start).fit(X)
-    assert mixture(start).fit(x).lower_bound_ == pytest.approx(expected.lower_bound_, rel=SAME)
-    single = mixture(start, arithmetic="float32").fit(x)
+    expected = mixture(start, max_iter=10).fit(X)
+    assert mixture(start, max_iter=10).fit(x).lower_bound_ == pytest.approx(expected.lower_bound_, rel=SAME)
+    single = mixture(start, max_iter=10, arithmetic="float32").fit(x)
     assert sum(single.history_["pairs_single"]) > 0
     assert single.lower_bound_ == pytest.approx(expected.lower_bound_, rel=1e-6)
 
 
-@pytest.mark.parametrize("choice", ["never", "always"])
+@pytest.mark.parametrize("choice", [pytest.param("never", marks=pytest.mark.slow), "always"])
 def test_same_bits_on_any_number_of_workers_and_threads(client, choice):
     X, start = rows_apart()
     x = da.from_array(X, chunks=(1500, 4))
@@ -308,7 +308,7 @@ def test_same_bits_on_any_number_of_workers_and_threads(client, choice):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-@pytest.mark.parametrize("choice", ["never", "always"])
+@pytest.mark.parametrize("choice", ["never", pytest.param("always", marks=pytest.mark.slow)])
 def test_a_worker_that_is_killed_changes_nothing(client, monkeypatch, choice):
     X, start = rows_apart()
     x = da.from_array(X, chunks=(1500, 4))
