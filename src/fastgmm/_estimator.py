@@ -33,7 +33,7 @@ from .exceptions import RepairWarning
 from .frame import Frame
 from .restarts import RANDOM, SEEDED, race
 from .seeding import Start, rows_to_seed_from
-from .sources import Data, Source, as_source, data_of
+from .sources import Data, Source, as_source, close, data_of
 from .threads import effective_n_threads, single_threaded_blas
 
 
@@ -129,6 +129,8 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             a large memory-mapped array, pyarrow's tables and data sets, a list of blocks, a generator
             function or :class:`fastgmm.BlockRows`: they are read once to be checked and measured, and once
             per iteration; starts are made from a sample.
+            So are Dask arrays, Dask DataFrames and lists of futures, on the workers of a Dask client if there
+            is one (docs/cluster.md).
 
         y : Ignored
             Not used, present for API consistency by convention.
@@ -136,7 +138,8 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         sample_weight : array-like of shape (n_samples,), default=None
             How many times each row counts; finite and not negative, fractions are fine. Rows of weight 0
             take no part, but are checked. None: each row counts once. For .npy files also paths of files
-            of weights; other sources bring their own.
+            of weights, for X of Dask's partitions alike or the name of a column of a Dask DataFrame; other
+            sources bring their own.
 
         Returns
         -------
@@ -202,9 +205,12 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         given = self._check_start(data.n_features)
         request = f"a fit of {self.n_components} components to {data.n_rows} x {data.n_features} rows"
         remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
-        with single_threaded_blas(), explained_memory_error(request, remedy):
-            result = self._best_run(data, seeds, given, last, random_state, n_threads)
-            attributes = self._attributes_of(result)
+        try:
+            with single_threaded_blas(), explained_memory_error(request, remedy):
+                result = self._best_run(data, seeds, given, last, random_state, n_threads)
+                attributes = self._attributes_of(result)
+        finally:
+            close(data)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(candidate, name):
                 attributes[name] = getattr(candidate, name)

@@ -17,7 +17,7 @@ from ._validation import FloatArray, check_rows, check_sample_weight
 from .blocks import ArrayData
 from .parameters import Parameters
 from .scorer import KeptScorers, Scorer
-from .sources import StreamedData, as_source, data_of
+from .sources import DaskRows, Source, as_source, check_feature_names, data_of
 from .structures import STRUCTURES
 from .threads import effective_n_threads
 
@@ -75,11 +75,13 @@ class FittedMixture(DensityMixin, BaseEstimator):
         self._check_n_features(X, parameters.means.shape[1])
         return X, structure, parameters, effective_n_threads(self.n_jobs)
 
-    def _streamed(self, X: Any, sample_weight: Any = None) -> StreamedData | None:
+    def _streamed(self, X: Any, sample_weight: Any = None) -> Any:
         """Rows that are read block by block, of the model's features; None for arrays."""
         source = as_source(X, sample_weight)
-        if source is None:
-            return None
+        return None if source is None else self._data_of(source)
+
+    def _data_of(self, source: Source) -> Any:
+        """Rows of a source, of the model's features."""
         data = data_of(source, effective_n_threads(self.n_jobs))
         data.expect(len(self._model()[1].means[0]), getattr(self, "feature_names_in_", None))
         return data
@@ -95,11 +97,19 @@ class FittedMixture(DensityMixin, BaseEstimator):
 
     def _outputs(self, output: outputs.Output, X: Any, out: Any, scorer: Scorer | None = None) -> Any:
         """An output per row, of arrays and of sources; None: by the scorer of the mixture."""
-        streamed = self._streamed(X)
+        source = as_source(X)
         if scorer is None:
             scorer = self.scorer()
-        if streamed is not None:
-            return outputs.of_source(output, scorer, streamed, out)
+        if isinstance(source, DaskRows):
+            check_feature_names(source.feature_names, getattr(self, "feature_names_in_", None))
+            if out is not None:
+                raise TypeError(
+                    "out cannot be given for rows of Dask's: what comes back is a Dask array, of which "
+                    "nothing is computed yet."
+                )
+            return source.outputs(scorer, output.method, scorer.n_features)
+        if source is not None:
+            return outputs.of_source(output, scorer, self._data_of(source), out)
         X = check_rows(self, X, reset=False)
         self._check_n_features(X, scorer.n_features)
         return outputs.of_array(output, scorer, X, out)

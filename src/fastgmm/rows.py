@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from .blocks import ArrayData
 from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX
 from .parameters import Parameters
 from .scorer import Scorer
-from .sources import StreamedData
 from .structures import Structure
 
 
@@ -42,14 +40,9 @@ def summary(data: ArrayData, structure: Structure, parameters: Parameters, n_thr
     return RowSummary(float(head[LOG_LIKELIHOOD]), float(head[LOG_MAX]), data.total_weight)
 
 
-def summary_of_parts(data: StreamedData, scorer: Scorer) -> RowSummary:
-    """The same over rows that are read part by part."""
-    sums, weight = np.zeros(2), 0.0
-    with closing(data.parts()) as parts:
-        for part in parts:
-            if part.n_positive:
-                sums += scorer.summary(part)[[LOG_LIKELIHOOD, LOG_MAX]]
-                weight += part.total_weight
-    if weight == 0.0:
+def summary_of_parts(data: Any, scorer: Scorer) -> RowSummary:
+    """The same over rows of a source, which its data (StreamedData, DaskData) go over."""
+    sums = RowSummary(*data.summary(scorer))
+    if sums.total_weight == 0.0:
         raise ValueError("X has no rows of positive weight.")
-    return RowSummary(float(sums[0]), float(sums[1]), weight)
+    return sums

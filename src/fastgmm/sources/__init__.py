@@ -13,7 +13,8 @@ from .._validation import check_sample_weight
 from ..blocks import ArrayData
 from ..collector import ArrayCollector, Collector, Setting
 from ..frame import Frame
-from .base import Source
+from .base import Source, check_feature_names
+from .dask_rows import DaskRows, dask_rows
 from .files import Path, is_paths, paths_of, suffix_of
 from .iterables import BlockRows
 from .mapped import LARGEST_AT_ONCE, MappedRows
@@ -23,13 +24,17 @@ from .streamed import StreamedData
 
 __all__ = [
     "BlockRows",
+    "DaskRows",
     "Data",
     "NpyRows",
     "ParquetRows",
     "Source",
     "StreamedData",
     "as_source",
+    "check_feature_names",
+    "close",
     "collector_of",
+    "dask_rows",
     "data_of",
 ]
 
@@ -54,9 +59,15 @@ def collector_of(data: Any, setting: Setting) -> Collector:
     return collector
 
 
-def data_of(source: Source, n_threads: int) -> StreamedData:
-    """The rows of a source, for a fit or another look at all of them."""
-    return StreamedData(source, n_threads)
+def data_of(source: Source, n_threads: int) -> Any:
+    """The rows of a source, for a fit or another look at all of them: StreamedData or DaskData."""
+    return source.open(n_threads)
+
+
+def close(data: Any) -> None:
+    """Free what data keep elsewhere between the passes of a fit."""
+    if not isinstance(data, ArrayData):
+        data.close()
 
 
 def as_source(X: Any, sample_weight: Any = None) -> Source | None:
@@ -73,6 +84,9 @@ def as_source(X: Any, sample_weight: Any = None) -> Source | None:
         return None
     if isinstance(X, np.memmap):
         return _mapped(X, sample_weight)
+    partitions = dask_rows(X, sample_weight)
+    if partitions is not None:
+        return partitions
     if is_paths(X):
         return _of_paths(X, sample_weight)
     if isinstance(X, Source):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,22 @@ class Source(ABC):
         use.)
         """
 
+    def open(self, n_threads: int) -> Any:
+        """The rows for a fit or another look at all of them: StreamedData, or what has its interface."""
+        from .streamed import StreamedData  # which needs this file
+
+        return StreamedData(self, n_threads)
+
 
 def rows_per_part(row_bytes: int) -> int:
     """Rows of a part of PART_BYTES, a multiple of 4096."""
     return max(1, PART_BYTES // (4096 * row_bytes)) * 4096
+
+
+def check_feature_names(found: NDArray[np.object_] | None, expected: NDArray[np.object_] | None) -> None:
+    """Refuse rows whose features have other names than those of the fit; either may have none."""
+    if expected is not None and found is not None and list(found) != list(expected):
+        raise ValueError(
+            "The feature names should match those that were passed during fit, in the same order: "
+            f"{list(expected)[:5]} then, {list(found)[:5]} now (up to five are shown)."
+        )

@@ -14,10 +14,13 @@ class Reservoir:
     Each row has a key drawn from uniform(0, 1), and those of the smallest keys are kept (Vitter 1985 and Fan,
     Muller and Rezucha 1962 have the idea). Keys are drawn of rows only that may be kept: how many of n have a
     key below the largest one kept is binomial, and which ones is a matter of chance.
+
+    Reservoirs that are to be merged need no row whose key is above `limit`, where that leaves enough of them
+    all together.
     """
 
-    def __init__(self, size: int, random_state: np.random.RandomState) -> None:
-        self.size, self.random_state = size, random_state
+    def __init__(self, size: int, random_state: np.random.RandomState, limit: float = 1.0) -> None:
+        self.size, self.random_state, self.limit = size, random_state, limit
         self.keys: FloatArray = np.empty(0)
         self.X: FloatArray | None = None
         self.weight: FloatArray = np.empty(0)
@@ -25,9 +28,9 @@ class Reservoir:
     def add(self, part: ArrayData) -> None:
         """More rows."""
         full = self.keys.size == self.size
-        limit = float(self.keys.max()) if full else 1.0
+        limit = float(self.keys.max()) if full else self.limit
         n = part.n_positive
-        n_drawn = int(self.random_state.binomial(n, limit)) if full else n
+        n_drawn = int(self.random_state.binomial(n, limit)) if limit < 1.0 else n
         if n_drawn == 0:
             return
         places = np.sort(_distinct(n, n_drawn, self.random_state))

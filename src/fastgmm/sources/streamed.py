@@ -10,16 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._typing import FloatArray
-from .._validation import check_block, check_block_weight, check_largest_weight
-from ..blocks import SAFE_SPREAD, ArrayData, Sizes
+from .._validation import check_block, check_block_weight
+from ..blocks import ArrayData, Sizes
 from ..collector import ArrayCollector, Request, Setting
 from ..frame import Frame, make_frame
-from ..kernels._pass import Workspace
+from ..kernels._pass import LOG_LIKELIHOOD, LOG_MAX, Workspace
+from ..scorer import Scorer
 from ..statistics import Statistics
-from .base import SMALLEST_PART, Block, Source, rows_per_part
+from .base import SMALLEST_PART, Block, Source, check_feature_names, rows_per_part
 from .parts import SmallBlocks
 from .prefetch import prefetched
 from .reservoir import Reservoir
+from .survey import Survey
 
 # What all parts together may keep between passes, so that the next ones can skip what does not matter: some
 # 5 bytes a row. Parts beyond that are computed in full each time.
@@ -43,12 +45,7 @@ class StreamedData:
     def expect(self, n_features: int, names: NDArray[np.object_] | None = None) -> None:
         """Refuse rows of other features than these."""
         self.n_features = n_features
-        found = self.source.feature_names
-        if names is not None and found is not None and list(found) != list(names):
-            raise ValueError(
-                "The feature names should match those that were passed during fit, in the same order: "
-                f"{list(names)[:5]} then, {list(found)[:5]} now (up to five are shown)."
-            )
+        check_feature_names(self.source.feature_names, names)
 
     # ---- parts ---------------------------------------------------------------------------------------------
 
@@ -113,47 +110,22 @@ class StreamedData:
         """Read all rows once: check and count them, measure where they lie, and draw some of them.
 
         n_seeds says how many, of the number of features.
-
-        Moments of parts, each about its own mean, are put together as Chan, Golub and LeVeque (1983) do.
         """
         reservoir: Reservoir | None = None
-        weight, largest = 0.0, 0.0
-        mean = spread = np.empty(0)
-        with closing(self.parts()) as parts, np.errstate(over="ignore", invalid="ignore"):
+        survey = Survey()
+        with closing(self.parts()) as parts:
             for part in parts:
-                self.n_rows += part.n_rows
-                self.n_positive += part.n_positive
-                self.is_single &= part.X.dtype == np.float32
+                survey.add(part, self.n_threads)
                 if part.n_positive == 0:
                     continue
-                if part.sample_weight is not None:
-                    largest = max(largest, float(part.sample_weight.max()))
                 if reservoir is None:
                     reservoir = Reservoir(n_seeds(self.n_features), random_state)
                 reservoir.add(part)
-                part_mean, part_spread = part.moments(self.n_threads)
-                if weight == 0.0:
-                    mean, spread = part_mean, part_spread
-                else:
-                    share = part.total_weight / (weight + part.total_weight)
-                    move = part_mean - mean
-                    mean = mean + share * move
-                    between = np.sqrt(share * (1.0 - share)) * np.abs(move)
-                    spread = np.hypot(
-                        np.hypot(np.sqrt(1.0 - share) * spread, np.sqrt(share) * part_spread), between
-                    )
-                weight += part.total_weight
-        if self.n_rows == 0:
-            raise ValueError("X has no rows: 2 or more are needed for a fit.")
-        check_largest_weight(weight, largest)
-        if not (spread <= SAFE_SPREAD).all():
-            i = int(np.argmax(~(spread <= SAFE_SPREAD)))
-            raise ValueError(
-                f"Input X has values so far apart in column {i} that variances would be too large for "
-                "dtype('float64'). Rescale X."
-            )
-        self.total_weight = weight
-        self.mean, self.spread = mean, spread
+        survey.check()
+        self.n_rows, self.n_positive = survey.n_rows, survey.n_positive
+        self.is_single = survey.is_single
+        self.total_weight = survey.weight
+        self.mean, self.spread = survey.mean, survey.spread
         assert reservoir is not None
         self.seeds = reservoir.rows()
 
@@ -166,6 +138,19 @@ class StreamedData:
     def collector(self, setting: Setting) -> PartsCollector:
         """Who makes passes over all parts."""
         return PartsCollector(self, setting)
+
+    def summary(self, scorer: Scorer) -> tuple[float, float, float]:
+        """Sums over rows: of w log p, of w log max_k r_k, of w."""
+        sums, weight = np.zeros(2), 0.0
+        with closing(self.parts()) as parts:
+            for part in parts:
+                if part.n_positive:
+                    sums += scorer.summary(part)[[LOG_LIKELIHOOD, LOG_MAX]]
+                    weight += part.total_weight
+        return float(sums[0]), float(sums[1]), weight
+
+    def close(self) -> None:
+        """Nothing is kept that outlives this."""
 
 
 def _changed(what: str) -> ValueError:

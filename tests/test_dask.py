@@ -1,0 +1,466 @@
+"""Fits over Dask collections: without a client, and on a cluster of two processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from datasets import init_arguments, problem
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+dask = pytest.importorskip("dask")
+pytest.importorskip("distributed")
+pd = pytest.importorskip("pandas")
+import dask.array as da  # noqa: E402
+import dask.dataframe as dd  # noqa: E402
+from distributed import Client, LocalCluster  # noqa: E402
+
+from fastgmm import GaussianMixture, workers  # noqa: E402
+from fastgmm import distributed as on_cluster  # noqa: E402
+from fastgmm.blocks import ArrayData  # noqa: E402
+from fastgmm.pruning import set_pruning_choice  # noqa: E402
+from fastgmm.sources.survey import Survey  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    # a port of the dashboard, if one is in use; sockets of workers that were killed
+    pytest.mark.filterwarnings("ignore:Port 8787 is already in use:UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+N, D, K = 9000, 4, 3
+# Sums over other blocks, 20 iterations long: rounding of a mean log-likelihood, not its drift.
+SAME = 1e-12
+# A pass that skips is within exp(-33) of one that does not; 20 of them from one start stay this near where
+# clusters are apart.
+NEAR = 1e-9
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    with Client(cluster) as client:
+        client.wait_for_workers(2)
+        yield client
+
+
+def rows(covariance_type="full", dtype=np.float64):
+    X, start = problem(31, N, D, K, covariance_type)
+    return np.array(X, dtype=dtype), start
+
+
+def rows_apart():
+    """Clusters so far apart that passes have something to skip."""
+    X, start = problem(32, N, D, K, "full", spread=30.0)
+    return np.array(X), start
+
+
+def mixture(start, covariance_type="full", **parameters):
+    parameters = {"max_iter": 20, "tol": 0.0, **init_arguments(covariance_type, start), **parameters}
+    return GaussianMixture(K, covariance_type=covariance_type, **parameters)
+
+
+def weights_of(n):
+    return np.random.default_rng(5).uniform(0.0, 2.0, n)
+
+
+def bits(model):
+    parts = model.weights_, model.means_, model.covariances_, np.array(model.lower_bounds_)
+    return b"".join(part.tobytes() for part in parts)
+
+
+def kept_anywhere(client):
+    return [fit for fits in client.run(workers.kept).values() for fit in fits]
+
+
+@contextmanager
+def pruning(client, choice):
+    client.run(set_pruning_choice, choice)
+    try:
+        yield
+    finally:
+        client.run(set_pruning_choice, "auto")
+
+
+# ---- without a client --------------------------------------------------------------------------------------
+
+
+def test_fastgmm_is_imported_without_dask():
+    code = (
+        "import sys, numpy as np, fastgmm\n"
+        "X = np.random.default_rng(0).normal(size=(100, 2))\n"
+        "fastgmm.GaussianMixture(2, random_state=0).fit(X).predict(X)\n"
+        "print([name for name in ('dask', 'distributed') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_local_scheduler(covariance_type, weighted):
+    X, start = rows(covariance_type)
+    w = weights_of(N) if weighted else None
+    whole = mixture(start, covariance_type).fit(X, sample_weight=w)
+    x = da.from_array(X, chunks=(1100, 3))
+    lazy = mixture(start, covariance_type).fit(x, sample_weight=None if w is None else da.from_array(w, 500))
+    assert lazy.lower_bound_ == pytest.approx(whole.lower_bound_, rel=SAME)
+    assert lazy.bic(x) == pytest.approx(whole.bic(X), rel=SAME)
+
+
+def test_partitions_are_read_anew_by_each_pass():
+    """Nothing stays in memory, and a partition's own tasks alone are run."""
+    X, start = rows()
+    read = []
+
+    def make(number):
+        read.append(number)
+        return X[3000 * number : 3000 * (number + 1)]
+
+    parts = [dask.delayed(make)(number) for number in range(3)]
+    with dask.config.set(scheduler="synchronous"):
+        lazy = mixture(start, max_iter=2).fit(parts)
+    assert read == [0, 1, 2] * 3
+    assert lazy.lower_bound_ == pytest.approx(mixture(start, max_iter=2).fit(X).lower_bound_, rel=SAME)
+
+
+def test_frames():
+    X, start = rows()
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    frame["w"] = weights_of(N)
+    frame = dd.from_pandas(frame, npartitions=4)
+    model = mixture(start).fit(frame, sample_weight="w")
+    assert list(model.feature_names_in_) == list("abcd")
+    expected = mixture(start).fit(X, sample_weight=weights_of(N))
+    assert model.lower_bound_ == pytest.approx(expected.lower_bound_, rel=SAME)
+    other = mixture(start).fit(frame[list("abcd")], sample_weight=frame["w"])
+    assert bits(other) == bits(model)
+    assert np.array_equal(
+        model.predict(frame[list("abcd")]).compute(), model.predict(frame.compute()[list("abcd")])
+    )
+    for method in (model.score, model.predict):
+        with pytest.raises(ValueError, match="feature names should match"):
+            method(frame[list("badc")])
+    with pytest.raises(ValueError, match="no column of X"):
+        mixture(start).fit(frame, sample_weight="weight")
+
+
+def test_outputs_are_lazy_and_know_their_chunks():
+    X, start = rows()
+    model = mixture(start).fit(X)
+
+    def fail(block):
+        raise AssertionError("computed")
+
+    x = da.from_array(X, chunks=(4000, 2))
+    never = x.map_blocks(fail, dtype=X.dtype, meta=X[:0])
+    for name in ("predict", "predict_proba", "score_samples"):
+        method = getattr(model, name)
+        method(never)
+        out, expected = method(x), method(X)
+        assert (out.shape, out.dtype, out.chunks[0]) == (expected.shape, expected.dtype, (4000, 4000, 1000))
+        assert np.array_equal(out.compute(), expected)
+        out = method([dask.delayed(X[:10]), dask.delayed(X[10:50])])
+        assert np.isnan(out.shape[0])
+        assert np.array_equal(out.compute(), expected[:50])
+    assert np.array_equal(mixture(start).fit_predict(x).compute(), model.predict(X))
+
+
+def test_bad_input_without_a_client():
+    X, start = rows()
+    x = da.from_array(X, chunks=(1000, D))
+    model = mixture(start).fit(X)
+    before = dict(model.__dict__)
+    with pytest.raises(ValueError, match="3 features"):
+        model.predict(x[:, :3])
+    with pytest.raises(ValueError, match="3 features"):
+        model.score(x[:, :3])
+    for bad in (
+        da.from_array(weights_of(8000), 1000),
+        list(da.from_array(weights_of(8000), 1000).to_delayed()),
+    ):
+        with pytest.raises(ValueError, match="has 8 partitions and X has 9"):
+            model.fit(x, sample_weight=bad)
+    with pytest.raises(TypeError, match="sample_weight is a ndarray"):
+        model.fit(x, sample_weight=weights_of(N))
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D"):
+        model.fit(x[:, 0])
+    X[3456, 1] = np.inf
+    with pytest.raises(ValueError, match="row 456 of partition 3, column 1"):
+        model.fit(da.from_array(X, chunks=(1000, D)))
+    with pytest.raises(ValueError, match="row 456 of partition 3, column 1"):
+        model.predict(da.from_array(X, chunks=(1000, D))).compute(scheduler="synchronous")
+    assert model.__dict__ == before
+
+
+# ---- with one ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_cluster(client, covariance_type, weighted):
+    X, start = rows(covariance_type)
+    w = weights_of(N) if weighted else None
+    if weighted:
+        w[:3000] = 0.0  # a partition without any
+    whole = mixture(start, covariance_type).fit(X, sample_weight=w)
+    x = da.from_array(X, chunks=(3000, 2))
+    lazy_w = None if w is None else da.from_array(w, 700)
+    lazy = mixture(start, covariance_type).fit(x, sample_weight=lazy_w)
+    assert lazy.lower_bound_ == pytest.approx(whole.lower_bound_, rel=SAME)
+    assert lazy.n_iter_ == 20
+    assert lazy.score(x, sample_weight=lazy_w) == pytest.approx(whole.score(X, sample_weight=w), rel=SAME)
+    assert not kept_anywhere(client)
+
+
+def test_all_kinds_of_collections(client):
+    X, start = rows()
+    expected = mixture(start, max_iter=5).fit(X)
+    labels = expected.predict(X)
+    frame = dd.from_pandas(pd.DataFrame(X, columns=list("abcd")), npartitions=4)
+    empty = frame[frame["a"] > 1e9]
+    pieces = np.array_split(X, 5)
+    scattered = client.scatter(pieces)
+    collections = [
+        frame,
+        dd.concat([empty, frame, empty]),
+        scattered,
+        [dask.delayed(piece) for piece in [X[:0], *pieces, X[:0]]],
+        da.concatenate([da.from_array(X[:0]), da.from_array(X, chunks=2500)]),
+        client.persist(da.from_array(X, chunks=(3000, 4))),
+    ]
+    for x in collections:
+        model = mixture(start, max_iter=5).fit(x)
+        assert model.lower_bound_ == pytest.approx(expected.lower_bound_, rel=SAME)
+        assert np.array_equal(model.predict(x).compute(), labels)
+    ones = client.scatter([np.ones(len(piece)) for piece in pieces])
+    weighted = mixture(start, max_iter=5).fit(scattered, sample_weight=ones)
+    assert weighted.lower_bound_ == pytest.approx(expected.lower_bound_, rel=SAME)
+
+
+def test_seeds_of_all_partitions_alike(client, monkeypatch):
+    """Starts are made of a sample in which each row is as likely as any other."""
+    monkeypatch.setattr("fastgmm._estimator.rows_to_seed_from", lambda n_components, n_features: 2000)
+    X = np.arange(40_000.0).reshape(-1, 1)
+    taken = []
+    original = on_cluster.DaskData.survey
+
+    def survey(self, *arguments):
+        original(self, *arguments)
+        taken.append(self.seeds.X[:, 0].copy())
+
+    monkeypatch.setattr(on_cluster.DaskData, "survey", survey)
+    x = da.from_array(X, chunks=((5000, 20_000, 15_000), (1,)))
+    fits = [GaussianMixture(2, random_state=seed, max_iter=1).fit(x) for seed in (0, 0, 1)]
+    assert np.array_equal(taken[0], taken[1])
+    assert not np.array_equal(taken[0], taken[2])
+    assert bits(fits[0]) == bits(fits[1])
+    assert len(np.unique(taken[0])) == 2000
+    # 2000 x (1/8, 1/2, 3/8) with standard deviations of 15, 22 and 22; five of them
+    counts = np.histogram(taken[0], [0, 5000, 25_000, 40_000])[0]
+    assert np.all(np.abs(counts - [250, 1000, 750]) < [75, 110, 110])
+
+
+def test_float32_and_single_precision(client):
+    X, start = rows(dtype=np.float32)
+    x = da.from_array(X, chunks=(1000, 4))
+    expected = mixture(start, max_iter=10).fit(X)
+    assert mixture(start, max_iter=10).fit(x).lower_bound_ == pytest.approx(expected.lower_bound_, rel=SAME)
+    single = mixture(start, max_iter=10, arithmetic="float32").fit(x)
+    assert sum(single.history_["pairs_single"]) > 0
+    assert single.lower_bound_ == pytest.approx(expected.lower_bound_, rel=1e-6)
+
+
+@pytest.mark.parametrize("choice", [pytest.param("never", marks=pytest.mark.slow), "always"])
+def test_same_bits_on_any_number_of_workers_and_threads(client, choice):
+    X, start = rows_apart()
+    x = da.from_array(X, chunks=(1500, 4))
+    with pruning(client, choice):
+        two = mixture(start).fit(x)
+        again = mixture(start).fit(x)
+    assert bits(two) == bits(again)
+    if choice == "always":  # the promise holds for passes that do skip
+        assert two.history_["pairs"][-1] < two.history_["pairs"][0]
+    # n_workers = 1 with two threads, whose computations take turns
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp://"
+        ) as other,
+        Client(other) as other_client,
+    ):
+        assert list(other_client.nthreads().values()) == [2]
+        with pruning(other_client, choice):
+            one = mixture(start).fit(x)
+    assert bits(one) == bits(two)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+@pytest.mark.parametrize("choice", ["never", pytest.param("always", marks=pytest.mark.slow)])
+def test_a_worker_that_is_killed_changes_nothing(client, monkeypatch, choice):
+    X, start = rows_apart()
+    x = da.from_array(X, chunks=(1500, 4))
+    n_passes = []
+    original = on_cluster.DaskData.collect
+    with pruning(client, choice):
+        expected = mixture(start).fit(x)
+
+        def collect(self, order):
+            n_passes.append(order.number)
+            if order.number == 6:
+                victim = min(self.homes)
+                pid = client.run(os.getpid, workers=[victim])[victim]
+                threading.Timer(0.01, os.kill, (pid, signal.SIGKILL)).start()
+            return original(self, order)
+
+        monkeypatch.setattr(on_cluster.DaskData, "collect", collect)
+        model = mixture(start).fit(x)
+    assert max(n_passes) >= 20
+    if choice == "never":
+        assert bits(model) == bits(expected)
+    np.testing.assert_allclose(model.lower_bounds_, expected.lower_bounds_, rtol=NEAR)
+    np.testing.assert_allclose(model.means_, expected.means_, rtol=NEAR, atol=NEAR)
+    client.wait_for_workers(2)
+    assert not kept_anywhere(client)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_a_lost_partition_is_named(client, monkeypatch):
+    X, start = rows()
+    parts = client.scatter(np.array_split(X, 6))
+    model = mixture(start).fit(parts)
+    before = dict(model.__dict__)
+    original = on_cluster.DaskData.collect
+    lost = []
+
+    def collect(self, order):
+        if order.number == 3:
+            victim = min(self.homes)
+            lost.extend(sorted(self.homes[victim]))
+            os.kill(client.run(os.getpid, workers=[victim])[victim], signal.SIGKILL)
+        return original(self, order)
+
+    monkeypatch.setattr(on_cluster.DaskData, "collect", collect)
+    with pytest.raises(RuntimeError, match=r"X has lost partition .*Scatter it again") as caught:
+        model.fit(parts)
+    assert f"partition {', '.join(map(str, lost))}:" in str(caught.value)
+    with pytest.raises(RuntimeError, match="X has lost partition"):
+        model.score(parts)
+    assert model.__dict__ == before
+    client.wait_for_workers(2)
+    assert not kept_anywhere(client)
+
+
+def test_bad_rows_on_a_cluster(client):
+    X, start = rows()
+    model = mixture(start).fit(X)
+    before = dict(model.__dict__)
+    X[3456, 1] = np.nan
+    x = da.from_array(X, chunks=(1000, 4))
+    for method in (model.fit, model.score):
+        with pytest.raises(ValueError, match="row 456 of partition 3, column 1"):
+            method(x)
+    with pytest.raises(ValueError, match="3 features in partition 1, but 4 in partition 0"):
+        model.fit(client.scatter([X[:10], X[:10, :3]]))
+    with pytest.raises(ValueError, match="n_samples >= n_components"):
+        model.fit(da.from_array(X[:2]))
+    w = np.ones(N)
+    w[2010] = -1
+    with pytest.raises(ValueError, match=r"non-negative.*row 10 of partition 2"):
+        model.fit(da.from_array(rows()[0], chunks=(1000, 4)), sample_weight=da.from_array(w, 1000))
+    assert model.__dict__ == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
+def test_interrupt_and_errors_leave_nothing_behind(client, monkeypatch):
+    X, start = rows()
+    x = da.from_array(X, chunks=(500, 4))
+    original = on_cluster.DaskData.collect
+    model = mixture(start).fit(X)
+    before = dict(model.__dict__)
+    for error in (KeyboardInterrupt, RuntimeError):
+
+        def collect(self, order, error=error):
+            if order.number == 4:
+                if error is RuntimeError:
+                    raise error
+                threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+                while True:  # the signal may come between two passes
+                    original(self, order)
+            assert order.number < 4 or error is KeyboardInterrupt
+            return original(self, order)
+
+        monkeypatch.setattr(on_cluster.DaskData, "collect", collect)
+        with pytest.raises(error):
+            model.fit(x)
+        assert not kept_anywhere(client)
+        assert model.__dict__ == before
+
+
+def test_parameters_travel_once_and_sums_come_back_alone(client, monkeypatch):
+    """Tasks of partitions depend on one future; none has the parameters in it."""
+    X, start = rows()
+    submitted, mapped = [], []
+    submit, map_ = Client.submit, Client.map
+    monkeypatch.setattr(
+        Client, "submit", lambda self, f, *a, **k: (submitted.append(a), submit(self, f, *a, **k))[1]
+    )
+    monkeypatch.setattr(
+        Client, "map", lambda self, f, *a, **k: (mapped.append((f, a)), map_(self, f, *a, **k))[1]
+    )
+    mixture(start, max_iter=3).fit(da.from_array(X, chunks=(200, 4)))
+    orders = [a[0] for a in submitted if isinstance(a[0], workers.Order)]
+    assert [order.number for order in orders] == [1, 2, 3]
+    assert all(order.request.score_map is None for order in orders)
+    passes = [a for f, a in mapped if f is workers.collect_part]
+    assert sum(len(a[0]) for a in passes) == 3 * 45
+    assert not any(isinstance(item, workers.Order) for a in passes for item in a[-1])
+    sums = [len(a[0]) for f, a in mapped if f is workers.add_statistics]
+    assert sums == [6, 1] * 3
+
+
+# ---- moments of parts --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 60), max_size=5),
+    offset=st.sampled_from([0.0, 1e6]),
+    seed=st.integers(0, 2**16),
+    weighted=st.booleans(),
+)
+def test_surveys_add_up_however_rows_are_cut(cuts, offset, seed, weighted):
+    rng = np.random.default_rng(seed)
+    X = offset + rng.normal(size=(60, 3)) * [1.0, 10.0, 0.1]
+    w = rng.integers(0, 3, 60).astype(float) if weighted else None
+    if weighted:
+        w[0] = 1.0
+    edges = [0, *sorted(cuts), 60]
+    surveys = []
+    for first, last in pairwise(edges):
+        survey = Survey()
+        survey.add(ArrayData(X[first:last], None if w is None else w[first:last]), 1)
+        surveys.append(survey)
+    middle = len(surveys) // 2
+    for group in (surveys[:middle], surveys[middle:]):
+        for other in group[1:]:
+            group[0].merge(other)
+    whole = surveys[0]
+    if middle:
+        whole.merge(surveys[middle])
+    repeated = X if w is None else np.repeat(X, w.astype(int), axis=0)
+    assert (whole.n_rows, whole.weight) == (60, len(repeated))
+    np.testing.assert_allclose(whole.mean, repeated.mean(axis=0), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(whole.spread, repeated.std(axis=0), rtol=1e-8, atol=1e-12)
