@@ -123,7 +123,7 @@ class DaskRows(Source):
         """Rows on the workers of the client, where there is one."""
         client = self._client()
         if client is None:
-            return super().data(n_threads)
+            return super().open(n_threads)
         from ..distributed import DaskData  # which needs distributed
 
         return DaskData(self, client)
