@@ -20,6 +20,7 @@ from .exceptions import DegenerateComponentError, RepairWarning
 from .gaussian_mixture import GaussianMixture
 from .scorer import Scorer
 from .sources import BlockRows
+from .statistics import Statistics
 
 __version__ = _version("fastgmm")
 
@@ -27,6 +28,7 @@ __all__ = [
     "GaussianMixture",
     "Scorer",
     "BlockRows",
+    "Statistics",
     "show_config",
     "RepairWarning",
     "DegenerateComponentError",
