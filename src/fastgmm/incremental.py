@@ -312,6 +312,8 @@ def frame_of_rows(estimate: Estimate, statistics: Statistics, structure: Structu
     frame = frame_of_parameters(weights, means, left / statistics.frame.scale**2, structure.common_scale)
     # 1 for constant columns, as where the data are measured; their components' means differ by rounding
     constant = frame.scale * SMALLEST_SPREAD * np.abs(frame.shift) >= 0.5
+    if structure.common_scale:
+        constant[:] = constant.all()
     return Frame(frame.shift, np.where(constant, 1.0, frame.scale))
 
 
