@@ -70,7 +70,9 @@ class IncrementalMixin(FittedMixture):
         NotFittedError
             If the mixture has no parameters yet; ``max_iter=0`` makes `fit` find a start only.
         ValueError
-            For rows or weights that are not valid.
+            For rows or weights that are not valid, and rows so far away that their moments overflow.
+        TypeError
+            For sparse matrices and arrays on another device, and for weights beside a source of rows.
 
         Examples
         --------
@@ -166,7 +168,7 @@ class IncrementalMixin(FittedMixture):
                 estimate, broadened = broaden(estimate, statistics, structure)
             parameters, n_repaired = repairs.apply(estimate, structure, frame, self.repair, previous)
             attributes = attributes_of_parameters(structure, parameters)
-        found = statistics.log_likelihood / statistics.total_weight
+        found = float(statistics.log_likelihood / statistics.total_weight)
         change = found - getattr(self, "lower_bound_", -np.inf)
         converged = bool(abs(change) < self.tol and not n_repaired and not broadened.any())
         history = {key: list(values) for key, values in getattr(self, "history_", {}).items()}
@@ -183,18 +185,16 @@ class IncrementalMixin(FittedMixture):
         )
         for key, value in zip(HISTORY, values, strict=True):
             history.setdefault(key, []).append(value)
-        kept = None
-        if repairs.n_repairs:
-            kept = _Kept(_fingerprint(structure, parameters), repairs)
         attributes.update(
             converged_=converged,
             n_iter_=getattr(self, "n_iter_", 0) + 1,
-            lower_bound_=float(found),
-            lower_bounds_=[*getattr(self, "lower_bounds_", []), float(found)],
+            lower_bound_=found,
+            lower_bounds_=[*getattr(self, "lower_bounds_", []), found],
             history_=history,
             n_repairs_=getattr(self, "n_repairs_", 0) + n_repaired,
-            _repairs=kept,
         )
+        if repairs.n_repairs:
+            attributes["_repairs"] = _Kept(_fingerprint(structure, parameters), repairs)
         self.__dict__.update(attributes)
         if n_repaired:
             message = repair_message(n_repaired, sorted(repairs.repaired), self.repair)
@@ -267,7 +267,7 @@ class _Pass:
         """Statistics of some rows."""
         if data.n_positive == 0:
             return self.nothing(data.n_rows)
-        return accumulate(
+        statistics = accumulate(
             data,
             self.structure,
             self.frame,
@@ -278,6 +278,12 @@ class _Pass:
             centred=self.centred,
             made_under=self.fingerprint,
         )
+        if not (np.isfinite(statistics.log_likelihood) and np.isfinite(statistics.second).all()):
+            raise ValueError(
+                "Input X has rows so far from the mixture that float64 has no number for their squares. Drop "
+                "or rescale them."
+            )
+        return statistics
 
     def nothing(self, n_rows: int = 0) -> Statistics:
         """Statistics of so many rows of weight 0, about the points that those of other rows are about."""
