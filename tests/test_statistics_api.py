@@ -546,6 +546,43 @@ def test_a_constant_column_is_floored_once(covariance_type, how):
     np.testing.assert_allclose(mixture.covariances_, fitted.covariances_, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("constant", [1e3 / 3, -1e6 / 7])
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag"])
+def test_rounding_of_a_constant_is_no_covariance(covariance_type, constant):
+    """Means of equal numbers are off by a rounding, which is no distance that could hide anything."""
+    X, (weights, means, _) = problem(2, 400, 3, 2, covariance_type)
+    X = np.hstack([X, np.full((400, 1), constant)])
+    means = np.hstack([means, [[constant + 1.0], [constant - 1.0]]])
+    unit = {"full": np.stack([np.eye(4)] * 2), "tied": np.eye(4), "diag": np.ones((2, 4))}[covariance_type]
+    mixture = mixture_of(covariance_type, (weights, means, unit), reg_covar=0.0, repair="raise")
+    with pytest.raises(DegenerateComponentError):
+        run_loop(X, mixture)
+    assert mixture.n_iter_ <= 3
+    assert mixture.covariances_.min() > -1e-9
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_a_column_twice_ends_in_a_repair(covariance_type):
+    """Nothing is hidden there by any distance, though the means have moved off the references."""
+    X, (weights, means, _) = problem(2, 400, 3, 2, covariance_type)
+    X, means = X[:, [0, 1, 2, 0]], means[:, [0, 1, 2, 0]]
+    unit = {"full": np.stack([np.eye(4)] * 2), "tied": np.eye(4)}[covariance_type]
+    mixture = mixture_of(covariance_type, (weights, means, unit), reg_covar=0.0, repair="raise")
+    with pytest.raises(DegenerateComponentError):
+        run_loop(X, mixture)
+
+
+def test_components_of_no_weight_stay_as_they_are(covariance_type):
+    X, (weights, means, covariances) = problem(2, 400, 3, 2, covariance_type)
+    weights, means = np.append(weights, 0.0), np.vstack([means, [[50.0] * 3]])
+    if covariance_type != "tied":
+        covariances = np.concatenate([covariances, covariances[:1]])
+    mixture = mixture_of(covariance_type, (weights, means, covariances))
+    mixture.update(mixture.accumulate(X))  # a RepairWarning would be an error
+    assert mixture.weights_[2] == 0
+    np.testing.assert_array_equal(mixture.means_[2], means[2])
+
+
 @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
 def test_equal_rows_end_in_a_repair(covariance_type):
     X = np.vstack([problem(2, 400, 3, 2, covariance_type)[0], np.tile([1e3, 1e3, 1e3 / 3], (60, 1))])
@@ -597,3 +634,21 @@ def test_a_tight_cluster_far_away(covariance_type, spread, distance):
         np.testing.assert_allclose(getattr(mixture, name), getattr(fitted, name), rtol=1e-6)
     scale = np.abs(fitted.covariances_).max(axis=tuple(range(1, start.ndim)), keepdims=True)
     np.testing.assert_allclose(mixture.covariances_ / scale, fitted.covariances_ / scale, atol=1e-4)
+
+
+def test_a_hidden_cluster_is_no_convergence():
+    """Nothing has changed, and yet the next pass will find another covariance."""
+    rng = np.random.default_rng(0)
+    X = np.vstack([rng.normal(size=(500, 2)), 1e5 + 1e-4 * rng.normal(size=(100, 2))])
+    start = (
+        np.array([5 / 6, 1 / 6]),
+        np.array([[0.0, 0.0], [9e4, 9e4]]),
+        np.array([np.eye(2), 1e10 * np.eye(2)]),
+    )
+    mixture = mixture_of("full", start, reg_covar=0.0)
+    mixture.lower_bound_ = mixture.score(X)
+    assert mixture.update(mixture.accumulate(X)) is False
+    assert mixture.history_["lower_bound"][-1] == pytest.approx(mixture.lower_bound_)
+    assert mixture.covariances_[1, 0, 0] > 1e-6
+    mixture.update(mixture.accumulate(X))
+    assert mixture.covariances_[1, 0, 0] == pytest.approx(1e-8, rel=0.5)

@@ -30,9 +30,9 @@ from .structures import Estimate, Structure
 from .structures.base import SMALLEST_SPREAD, WORTH_CENTRING
 from .threads import effective_n_threads, single_threaded_blas
 
-# A mean square is taken to be wrong by so many roundings of its size. Of a part it is off by one or two; adding
-# 1e4 parts, one after the other, adds some 40 where the parts differ. Too much costs nothing but that a hidden
-# component is a little wider for one iteration.
+# A mean square is taken to be wrong by so many roundings of its size. Of a part it is off by one or two, and
+# adding 1e4 parts, one after the other, adds some 40 where the parts differ. Too much costs nothing but that
+# a hidden component is a little wider for one iteration.
 ROUNDINGS = 256.0
 
 
