@@ -524,13 +524,14 @@ def run_loop(X, mixture, limit=300):
     raise AssertionError("the loop does not end")
 
 
+@pytest.mark.parametrize("constant", [7.3, 1e3 / 3])
 @pytest.mark.parametrize("how", ["floor", "reseed"])
-def test_a_constant_column_is_floored_once(covariance_type, how):
+def test_a_constant_column_is_floored_once(covariance_type, how, constant):
     """And the floor does not follow the parameters down."""
     X, start = problem(2, 400, 3, 2, covariance_type)
-    X = np.hstack([X, np.full((400, 1), 7.3)])
+    X = np.hstack([X, np.full((400, 1), constant)])
     weights, means, covariances = start
-    means = np.hstack([means, [[7.3], [7.3]]])
+    means = np.hstack([means, [[constant], [constant]]])
     if covariance_type in ("full", "tied"):
         wider = np.zeros((*covariances.shape[:-2], 4, 4))
         wider[..., :3, :3], wider[..., 3, 3] = covariances, 1.0
