@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from saved_files import assert_equal, rewritten
 from tolerances import SAME_FIT, SUM_RELATIVE
 
 from fastgmm import BlockRows, DegenerateComponentError, GaussianMixture, RepairWarning, Statistics
+from fastgmm.incremental import broaden, frame_of_rows
+from fastgmm.structures import STRUCTURES
 
 KINDS = ("full", "tied", "diag", "spherical")
 ARRAYS = ("reference", "weight", "first", "second")
@@ -653,3 +656,36 @@ def test_a_hidden_cluster_is_no_convergence():
     assert mixture.covariances_[1, 0, 0] > 1e-6
     mixture.update(mixture.accumulate(X))
     assert mixture.covariances_[1, 0, 0] == pytest.approx(1e-8, rel=0.5)
+
+
+@pytest.fixture
+def equal_rows():
+    """Statistics of equal rows about a point one rounding off them, and what an M-step makes of them."""
+    mixture = GaussianMixture.from_parameters([1.0], [[1e3 / 3]], [[1.0]], "diag")
+    statistics = mixture.accumulate(np.full((10, 1), 1e3 / 3))
+    statistics = statistics.about([[np.nextafter(1e3 / 3, 1e3)]])
+    with np.errstate(divide="ignore"):
+        return statistics, STRUCTURES["diag"].estimate(statistics, 0.0, 1)
+
+
+def test_a_distance_of_roundings_hides_nothing(equal_rows):
+    statistics, estimate = equal_rows
+    assert estimate.singular.all()
+    assert statistics.first[0, 0] < 0
+    broadened, which = broaden(estimate, statistics, STRUCTURES["diag"])
+    assert not which.any()
+    assert broadened.singular.all()
+
+
+def test_roundings_are_no_spread_of_the_data(equal_rows):
+    statistics, estimate = equal_rows
+    parameters = estimate.parameters
+    two = parameters._replace(
+        weights=np.array([0.5, 0.5]),
+        means=np.vstack([parameters.means, np.nextafter(parameters.means, 1e3)]),
+    )
+    twice = replace(
+        statistics, weight=np.ones(2), first=np.zeros((2, 1)), second=np.zeros((2, 1)), reference=two.means
+    )
+    frame = frame_of_rows(estimate._replace(parameters=two), twice, STRUCTURES["diag"])
+    np.testing.assert_array_equal(frame.scale, 1.0)
