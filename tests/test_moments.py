@@ -80,11 +80,28 @@ def test_scaled_is_a_factor_on_every_weight(kind, parts):
     )
 
 
-def test_statistics_of_different_parameters_or_scales_are_refused(parts):
+def test_statistics_of_different_parameters_are_refused(parts):
     one = statistics("full", *parts)
     with pytest.raises(ValueError, match="different parameters"):
         one + replace(one, fingerprint=b"another")
-    with pytest.raises(ValueError, match="different scale"):
-        one + replace(one, frame=Frame(one.frame.shift, one.frame.scale * 2))
     with pytest.raises(TypeError):
         one + 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sum_of_parts_in_different_frames(kind, parts):
+    """A machine may derive the next power of two from the same parameters: the same sums in other units."""
+    rows, responsibilities, centres = parts
+    one = statistics(kind, rows, responsibilities, centres)
+    factor = np.full(3, 2.0) if kind == "spherical" else np.array([2.0, 1.0, 0.25])
+    square = {"full": np.outer(factor, factor), "diag": factor**2, "spherical": 4.0}
+    square["tied"] = square["full"]
+    other = replace(
+        one,
+        frame=Frame(one.frame.shift, one.frame.scale * factor),
+        first=one.first * factor,
+        second=one.second * square[kind],
+    )
+    for name in ("weight", "first", "second"):
+        np.testing.assert_array_equal(getattr(one + other, name), getattr(one + one, name))
+        np.testing.assert_array_equal(getattr(other + one, name), getattr(other + other, name))

@@ -20,6 +20,7 @@ from .exceptions import DegenerateComponentError, RepairWarning
 from .gaussian_mixture import GaussianMixture
 from .scorer import Scorer
 from .sources import BlockRows, NpyRows, ParquetRows
+from .statistics import Statistics
 
 __version__ = _version("fastgmm")
 
@@ -29,6 +30,7 @@ __all__ = [
     "BlockRows",
     "NpyRows",
     "ParquetRows",
+    "Statistics",
     "show_config",
     "RepairWarning",
     "DegenerateComponentError",

@@ -31,6 +31,7 @@ from ._validation import (
 from .blocks import ArrayData
 from .exceptions import RepairWarning
 from .frame import Frame
+from .repair import repair_message
 from .restarts import RANDOM, SEEDED, race
 from .seeding import Start, rows_to_seed_from
 from .sources import Data, Source, as_source, close, data_of
@@ -309,11 +310,8 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
     def _warn_about(self, result: em.EMResult) -> None:
         above_fit = 5  # _warn_about, _fit, fit, its decorator, the caller
         if result.n_repairs:
-            names = ", ".join(map(str, result.repaired))
             warnings.warn(
-                f"{result.n_repairs} repair(s) of collapsed components (repair={self.repair!r}); components: "
-                f"{names}. Their covariance was singular or too few rows were left to them. Try fewer "
-                "components, a larger reg_covar, or drop constant and duplicate columns.",
+                repair_message(result.n_repairs, result.repaired, self.repair),
                 RepairWarning,
                 stacklevel=above_fit,
             )

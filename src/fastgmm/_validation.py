@@ -203,7 +203,7 @@ def _first_not_number(X: Any) -> tuple[int, int, Any] | None:
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1e-100, 1e100
 
 
-def check_sample_weight(sample_weight: Any, n_rows: int) -> FloatArray | None:
+def check_sample_weight(sample_weight: Any, n_rows: int, *, may_be_zero: bool = False) -> FloatArray | None:
     """Validate weights of rows.
 
     Parameters
@@ -211,6 +211,8 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> FloatArray | None:
     sample_weight : array-like of shape (n_rows,), float or None
         Finite, not negative, not all zero. None: every row counts once.
     n_rows : int
+    may_be_zero : bool, default=False
+        Whether all weights may be zero, and there may be none: of a part of the rows.
 
     Returns
     -------
@@ -234,6 +236,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> FloatArray | None:
         ensure_2d=False,
         ensure_all_finite=False,
         allow_nd=True,
+        ensure_min_samples=0 if may_be_zero else 1,
         input_name="sample_weight",
     )
     if weights.ndim != 1:
@@ -254,6 +257,8 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> FloatArray | None:
             )
     with np.errstate(over="ignore"):
         total = weights.sum()
+    if total == 0 and may_be_zero:
+        return weights
     if total == 0:
         raise ValueError(
             "Sample weights must contain at least one non-zero number: sample_weight is all zero."

@@ -18,7 +18,7 @@ from .frame import Frame
 from .kernels import _pass
 from .parameters import Parameters
 from .pruning import NEGLIGIBLE, NEGLIGIBLE_IN_SINGLE, lost_too_much, n_active
-from .repair import keep_weightless, repair
+from .repair import Repairs, keep_weightless
 from .score_map import ScoreMap
 from .sources import Data, collector_of
 from .statistics import Statistics
@@ -75,7 +75,7 @@ class Maximiser:
     """Passes and M-steps with all that can go wrong: moments lost to cancellation, degenerate components.
 
     One per run. It remembers the scatter that tied covariances share, which components are past help by
-    centring, which stand on a floor, how often each was reseeded, and what its passes cost.
+    centring, what was repaired, and what its passes cost.
     """
 
     def __init__(
@@ -92,11 +92,8 @@ class Maximiser:
             data, Setting(structure, frame, n_components, options.n_threads, options.arithmetic)
         )
         self.shared_second: FloatArray | None = None
-        self.n_reseeds = np.zeros(n_components, dtype=np.int64)
         self.hopeless = np.zeros(n_components, dtype=bool)
-        self.floored = np.zeros(n_components, dtype=bool)
-        self.repaired: set[int] = set()
-        self.n_repairs = 0
+        self.repairs = Repairs(n_components)
         self.single = self.collector.single
         self.double_passes = 0  # to come, before float32 is tried again
         self.n_active = np.inf  # components scored per block of rows in the last pass
@@ -108,17 +105,10 @@ class Maximiser:
 
     def centred(self, parameters: Parameters) -> BoolArray:
         """Components to accumulate about their means: about the origin they would lose digits."""
-        if (
-            self.structure.always_project(parameters.means.shape[1], self.n_active)
-            or _pass.kernel_choice() == "centred"
-        ):
-            return np.ones(self.n_components, dtype=bool)
-        offset = self.frame.to_frame(parameters.means)
-        return self._needs_centring(parameters, offset)
+        return to_centre(self.structure, parameters, self.frame, self.n_active, self._limit())
 
-    def _needs_centring(self, parameters: Parameters, offset: FloatArray) -> BoolArray:
-        limit = single.MOMENTS_LIMIT if self.single else STATISTICS_LIMIT
-        return self.structure.needs_centring(parameters, offset, self.frame, limit)
+    def _limit(self) -> float:
+        return single.MOMENTS_LIMIT if self.single else STATISTICS_LIMIT
 
     def collect(
         self, parameters: Parameters, score_map: ScoreMap, centres: FloatArray, centred: BoolArray
@@ -187,19 +177,9 @@ class Maximiser:
             estimate = self._estimate(look_again(centres, doubtful | centred), previous)
             self.hopeless |= doubtful & estimate.singular
         self.hopeless &= estimate.singular
-        bad = estimate.degenerate
-        if not bad.any():
-            self.floored[:] = False
-            return estimate.parameters, looks, 0
-        parameters, reseeded = repair(
-            estimate, self.structure, self.frame, self.options.repair, self.n_reseeds, previous
+        parameters, n_new = self.repairs.apply(
+            estimate, self.structure, self.frame, self.options.repair, previous
         )
-        # a component that stands on its floor already is not repaired again and again
-        new = bad & (reseeded | ~self.floored)
-        self.floored = bad & ~reseeded
-        self.repaired.update(np.flatnonzero(new).tolist())
-        n_new = int(np.count_nonzero(new))
-        self.n_repairs += n_new
         return parameters, looks, n_new
 
     def finish_in_double(self) -> None:
@@ -213,13 +193,34 @@ class Maximiser:
 
     def _doubtful(self, estimate: Estimate, statistics: Statistics) -> BoolArray:
         """Components whose moments lost too many digits where they were taken: centring them would help."""
-        parameters = estimate.parameters
-        offset = (parameters.means - statistics.reference) * self.frame.scale
-        lossy = self._needs_centring(parameters, offset) & ~estimate.singular
-        # a covariance without a factor may be nothing but cancellation, unless it was centred already
-        lost = estimate.singular & (np.abs(offset) > 0).any(axis=1)
+        lossy, lost = lost_digits(self.structure, estimate, statistics, self._limit())
         doubtful = (lossy | lost) & ~estimate.starved & ~self.hopeless
         return np.full(doubtful.shape, doubtful.any()) if self.structure.pooled else doubtful
+
+
+def to_centre(
+    structure: Structure,
+    parameters: Parameters,
+    frame: Frame,
+    n_active: float = np.inf,
+    limit: float = STATISTICS_LIMIT,
+) -> BoolArray:
+    """Components to accumulate about their means: about the frame's origin they lose digits, or time."""
+    K, D = parameters.means.shape
+    if structure.always_project(D, n_active) or _pass.kernel_choice() == "centred":
+        return np.ones(K, dtype=bool)
+    return structure.needs_centring(parameters, frame.to_frame(parameters.means), frame, limit)
+
+
+def lost_digits(
+    structure: Structure, estimate: Estimate, statistics: Statistics, limit: float = STATISTICS_LIMIT
+) -> tuple[BoolArray, BoolArray]:
+    """Components whose moments were taken too far off their means: what is left is rough, or nothing is."""
+    offset = (estimate.parameters.means - statistics.reference) * statistics.frame.scale
+    rough = structure.needs_centring(estimate.parameters, offset, statistics.frame, limit)
+    # a covariance without a factor may be nothing but cancellation, unless it was centred already
+    lost = estimate.singular & (np.abs(offset) > 0).any(axis=1)
+    return rough & ~estimate.singular, lost
 
 
 def run(
@@ -310,8 +311,8 @@ def run(
         parameters = anderson.take_back()  # nobody has seen yet whether the last step was better
     result.parameters = parameters
     result.lower_bound = bound
-    result.n_repairs = maximiser.n_repairs
-    result.repaired = tuple(sorted(maximiser.repaired))
+    result.n_repairs = maximiser.repairs.n_repairs
+    result.repaired = tuple(sorted(maximiser.repairs.repaired))
     return result
 
 

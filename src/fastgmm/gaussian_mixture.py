@@ -18,11 +18,11 @@ from ._validation import (
 )
 from .blocks import ArrayData
 from .frame import Frame
-from .parameters import Parameters
+from .incremental import IncrementalMixin, attributes_of_parameters
 from .threads import effective_n_threads, single_threaded_blas
 
 
-class GaussianMixture(CriteriaMixin, MixtureEstimator):
+class GaussianMixture(CriteriaMixin, IncrementalMixin, MixtureEstimator):
     """Gaussian mixture fitted by the EM algorithm.
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: the same constructor, methods and attributes, and
@@ -263,7 +263,7 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
 
     def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
         return {
-            **_attributes_of_parameters(self._structure(), result.parameters),
+            **attributes_of_parameters(self._structure(), result.parameters),
             "converged_": bool(result.converged),
             "n_iter_": int(result.n_iter),
             "lower_bound_": float(result.lower_bound),
@@ -362,7 +362,7 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
         covariances = check_positive_definite(covariances, "covariances", structure, shape)
         with single_threaded_blas():
             parameters = structure.from_covariances(weights, means, covariances)
-            attributes = _attributes_of_parameters(structure, parameters)
+            attributes = attributes_of_parameters(structure, parameters)
         mixture.__dict__.update(
             attributes,
             converged_=False,
@@ -411,13 +411,3 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
             If `mixture` is not a :class:`sklearn.mixture.GaussianMixture`.
         """
         return conversion.from_sklearn(cls, mixture, params)
-
-
-def _attributes_of_parameters(structure: Any, parameters: Parameters) -> dict[str, Any]:
-    return {
-        "weights_": parameters.weights,
-        "means_": parameters.means,
-        "covariances_": parameters.covariances,
-        "precisions_cholesky_": parameters.precisions_cholesky,
-        "precisions_": structure.precisions(parameters.precisions_cholesky),
-    }

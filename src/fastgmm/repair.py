@@ -7,6 +7,8 @@ alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ._typing import BoolArray, LabelArray
@@ -31,6 +33,48 @@ def keep_weightless(estimate: Estimate, previous: Parameters, structure: Structu
         new.precisions_cholesky[idle] = previous.precisions_cholesky[idle]
     singular = estimate.singular if structure.pooled else estimate.singular & ~idle
     return Estimate(new, estimate.starved & ~idle, singular)
+
+
+class Repairs:
+    """Repairs of one run: of which components, how often each was reseeded, which stand on a floor."""
+
+    def __init__(self, n_components: int) -> None:
+        self.n_reseeds = np.zeros(n_components, dtype=np.int64)
+        self.floored = np.zeros(n_components, dtype=bool)
+        self.repaired: set[int] = set()
+        self.n_repairs = 0
+
+    def apply(
+        self,
+        estimate: Estimate,
+        structure: Structure,
+        frame: Frame,
+        how: str,
+        previous: Parameters | None,
+    ) -> tuple[Parameters, int]:
+        """Parameters that can be used, and how many components were repaired that had not been before."""
+        bad = estimate.degenerate
+        if not bad.any():
+            self.floored[:] = False
+            return estimate.parameters, 0
+        parameters, reseeded = repair(estimate, structure, frame, how, self.n_reseeds, previous)
+        # a component that stands on its floor already is not repaired again and again
+        new = bad & (reseeded | ~self.floored)
+        self.floored = bad & ~reseeded
+        self.repaired.update(np.flatnonzero(new).tolist())
+        n_new = int(np.count_nonzero(new))
+        self.n_repairs += n_new
+        return parameters, n_new
+
+
+def repair_message(n_repairs: int, repaired: Iterable[int], how: str) -> str:
+    """What a RepairWarning says."""
+    names = ", ".join(map(str, repaired))
+    return (
+        f"{n_repairs} repair(s) of collapsed components (repair={how!r}); components: {names}. Their "
+        "covariance was singular or too few rows were left to them. Try fewer components, a larger "
+        "reg_covar, or drop constant and duplicate columns."
+    )
 
 
 def repair(

@@ -151,7 +151,7 @@ class _Start:
         maximiser = em.Maximiser(self.data, self.structure, self.frame, options, self.n_components)
         about = np.full(self.n_components, centred)
         parameters = maximiser.maximise(collect(centres, about), about, None, collect)[0]
-        return Start(parameters, tuple(sorted(maximiser.repaired)))
+        return Start(parameters, tuple(sorted(maximiser.repairs.repaired)))
 
     def _accumulate(
         self, data: ArrayData, centres: FloatArray, centred: BoolArray, **source: Any

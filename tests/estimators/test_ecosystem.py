@@ -276,7 +276,16 @@ def test_memory_mapped(rows, tmp_path):
 # ---- examples in the documentation -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["fastgmm.gaussian_mixture", "fastgmm._config", "fastgmm._fitted"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "fastgmm.gaussian_mixture",
+        "fastgmm._config",
+        "fastgmm._fitted",
+        "fastgmm.incremental",
+        "fastgmm.statistics",
+    ],
+)
 def test_examples(module):
     results = doctest.testmod(importlib.import_module(module))
     assert results.failed == 0
