@@ -22,6 +22,7 @@ import math
 import os
 import secrets
 import zipfile
+from collections.abc import Callable, Collection
 from io import BytesIO
 from typing import Any, BinaryIO, TypeVar
 
@@ -59,13 +60,18 @@ _LARGEST_HEADER = 2**26  # bytes; a history of a million iterations is below it
 def save(mixture: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted mixture; see `save` of the estimators."""
     members = _to_members(mixture)
+    write_atomically(path, lambda file: write_members(file, members))
+
+
+def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) -> None:
+    """Write a file as a whole or leave what is there as it is."""
     # Links are followed: replacing the link itself would leave the file it stands for as it was.
     path = os.path.realpath(path)
     # In the same folder, as a rename is atomic within one file system only.
     temporary = f"{path}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     try:
         with open(temporary, "xb") as file:
-            _write(file, members)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -75,7 +81,8 @@ def save(mixture: Any, path: str | os.PathLike[str]) -> None:
         raise
 
 
-def _write(file: BinaryIO, members: dict[str, np.ndarray]) -> None:
+def write_members(file: BinaryIO, members: dict[str, np.ndarray]) -> None:
+    """Write arrays as an archive."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, values in members.items():
             content = BytesIO()
@@ -123,6 +130,8 @@ def _to_members(mixture: Any) -> dict[str, np.ndarray]:
 def _to_json(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, dict):
@@ -152,7 +161,7 @@ def load(cls: type[T], path: str | os.PathLike[str]) -> T:
     """Read a mixture written by `save`; see `load` of the estimators."""
     with open(path, "rb") as file:
         try:
-            members = _read(file)
+            members = read_members(file)
             return _from_members(cls, members)
         except _Refused as error:
             raise ValueError(f"{os.fspath(path)} is not a valid fastgmm file: {error}") from error
@@ -174,15 +183,19 @@ def _refuse_unless(condition: Any, message: str) -> None:
         raise _Refused(message)
 
 
-def _read(file: BinaryIO) -> dict[str, np.ndarray]:
-    """Read the members of an archive, none of which can be larger than the file."""
-    size = os.fstat(file.fileno()).st_size
+def read_members(file: BinaryIO, known: Collection[str] | None = _MEMBERS) -> dict[str, np.ndarray]:
+    """Read the members of an archive, none of which can be larger than the file.
+
+    known : names they may have; None where the caller looks at them
+    """
+    size = file.seek(0, os.SEEK_END)
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
-        expected = {f"{name}.npy" for name in _MEMBERS}
         _refuse_unless(len(set(names)) == len(names), "it has two members of the same name")
-        _refuse_unless(set(names) <= expected, f"it has unknown members {sorted(set(names) - expected)[:3]}")
+        if known is not None:
+            unknown = sorted(set(names) - {f"{name}.npy" for name in known})
+            _refuse_unless(not unknown, f"it has unknown members {unknown[:3]}")
         stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
         _refuse_unless(stored, "it has compressed members")
         _refuse_unless(
