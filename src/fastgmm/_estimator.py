@@ -366,8 +366,8 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             )
         if result.out_of_time:
             warnings.warn(
-                f"The fit ended after max_time={self.max_time} seconds, before it was done: this is the best so "
-                f"far, after {result.n_iter} iterations. Increase max_time, or go on from here by warm_start or "
+                f"The fit ended after max_time={self.max_time} seconds, before it was done: this is the best "
+                f"so far, after {result.n_iter} iterations. Increase max_time, or go on by warm_start or "
                 "a checkpoint.",
                 ConvergenceWarning,
                 stacklevel=above_fit,
