@@ -27,9 +27,10 @@ from fastgmm.sources import base, streamed
 
 def collapsing() -> np.ndarray:
     """Rows with clusters of equal ones: components collapse again and again, and end on their floor."""
-    rng = np.random.default_rng(5)
-    points = np.repeat(rng.normal(size=(6, 2)), 25, axis=0)
-    return np.concatenate([rng.normal(scale=5.0, size=(500, 2)), points])
+    rng = np.random.default_rng(0)
+    points = np.repeat(rng.normal(size=(8, 2)), 25, axis=0)
+    far = 1e3 + np.repeat(rng.normal(size=(3, 2)), 40, axis=0)
+    return np.concatenate([rng.normal(scale=5.0, size=(60, 2)), points, far])
 
 
 def overlapping(dtype: type = np.float64, n_rows: int = 2000) -> np.ndarray:

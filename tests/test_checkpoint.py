@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from fastgmm import BlockRows, GaussianMixture, em, pruning
+from fastgmm import BlockRows, GaussianMixture, RepairWarning, em, pruning
 from fastgmm.sources import base, streamed
 
 UNPRUNED = [name for name in fits.OPTIONS if "pruned" not in name]
@@ -153,6 +153,23 @@ def test_stopped_before_any_pass(path, name, passes):
         passes.n = 0
         assert fits.fit(name, checkpoint=path, n_jobs=1, verbose=False) == whole
         at += 1 if at < 4 else 9
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("at", [2, 5, 24])
+def test_components_that_were_repaired_before_are_named(path, passes, at):
+    """Also those that were repaired when the start was made."""
+    X = fits.rows_of("repairs")
+
+    def warned(**more):
+        with pytest.warns(RepairWarning) as caught:
+            fits.mixture_of("repairs", init_params="kmeans", **more).fit(X)
+        return str(caught[0].message)
+
+    whole = warned()
+    assert passes.stop("repairs", at, init_params="kmeans", checkpoint=path)
+    assert warned(checkpoint=path) == whole
+    assert warned(checkpoint=path) == whole
 
 
 def test_passes_are_not_made_again(path, passes):
