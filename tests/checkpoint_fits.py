@@ -21,7 +21,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from fastgmm import BlockRows, GaussianMixture, checkpoint, em, pruning
+from fastgmm import BlockRows, GaussianMixture, _estimator, checkpoint, em, pruning
 from fastgmm.sources import base, streamed
 
 
@@ -70,17 +70,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "float32": {"arithmetic": "float32", "tol": 1e-9, "max_iter": 40, "n_components": 3},
     "tied float32": {"arithmetic": "float32", "covariance_type": "tied"},
     "float32 that rests": {"arithmetic": "float32", "n_components": 2},
-    "stream": {"random_state": None},
+    "stream": {"random_state": None, "n_init": 3},
     "pruned stream": {
         "n_components": 8, "covariance_type": "diag", "tol": 0.0, "max_iter": 15,
         "init_params": "random_from_data",
     },
     "repairs": {
-        "n_components": 12, "reg_covar": 0.0, "init_params": "random_from_data", "max_iter": 25,
+        "n_components": 12, "reg_covar": 0.0, "init_params": "random_from_data", "max_iter": 30, "tol": 0.0,
+        "random_state": 1,
     },
     "floors": {
-        "n_components": 12, "reg_covar": 0.0, "init_params": "random_from_data", "max_iter": 25,
-        "repair": "floor",
+        "n_components": 12, "reg_covar": 0.0, "init_params": "random_from_data", "max_iter": 30, "tol": 0.0,
+        "repair": "floor", "random_state": 1,
     },
     "accelerated repairs": {
         "n_components": 9, "reg_covar": 0.0, "init_params": "random_from_data", "acceleration": "anderson",
@@ -113,8 +114,9 @@ def mixture_of(name: str, **more: Any) -> GaussianMixture:
 
 
 def prepare(name: str) -> None:
-    """Small parts of streams, and pruning where the name says so."""
+    """Small parts of streams, of which few rows are kept for starts; pruning where the name says so."""
     base.SMALLEST_PART = streamed.SMALLEST_PART = 1 << 12
+    _estimator.rows_to_seed_from = lambda n_components, n_features: 600  # type: ignore[assignment]
     pruning.set_pruning_choice("always" if "pruned" in name else "never")
 
 

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from fastgmm import BlockRows, GaussianMixture, RepairWarning, em, pruning
+from fastgmm import BlockRows, GaussianMixture, RepairWarning, _estimator, em, pruning
+from fastgmm.blocks import ArrayData
 from fastgmm.sources import base, streamed
+from fastgmm.structures import STRUCTURES
 
 UNPRUNED = [name for name in fits.OPTIONS if "pruned" not in name]
 
@@ -29,6 +31,7 @@ def _as_before(monkeypatch):
     """What fits.prepare changes is put back."""
     monkeypatch.setattr(base, "SMALLEST_PART", base.SMALLEST_PART)
     monkeypatch.setattr(streamed, "SMALLEST_PART", streamed.SMALLEST_PART)
+    monkeypatch.setattr(_estimator, "rows_to_seed_from", _estimator.rows_to_seed_from)
     yield
     pruning.set_pruning_choice("auto")
 
@@ -120,6 +123,72 @@ def test_a_checkpoint_changes_nothing_where_nothing_is_pruned(path, name, every)
     without = fits.fit(name)
     seed_global_state()
     assert fits.fit(name, checkpoint=path, checkpoint_every=every) == without
+
+
+def test_what_a_maximiser_remembers_is_all_kept():
+    """And what is not, is as in a new one."""
+    data = ArrayData(fits.overlapping())
+    structure = STRUCTURES["tied"]
+
+    def new():
+        return em.Maximiser(data, structure, data.frame(1), em.EMOptions(), 3)
+
+    first = new()
+    for name, value in {
+        "n_reseeds": np.array([3, 0, 1]),
+        "hopeless": np.array([True, False, False]),
+        "floored": np.array([False, True, False]),
+        "repaired": {0, 2},
+        "n_repairs": 5,
+        "single": True,
+        "double_passes": 2,
+        "shared_second": np.eye(4),
+    }.items():
+        setattr(first, name, value)
+    first.n_active = 1.5
+    kept, pruning_before = first.state(), first.collector.pruning
+    second = new()
+    for maximiser in (first, second):
+        maximiser.restore(kept)
+        assert maximiser.n_reseeds.tolist() == [3, 0, 1]
+        assert maximiser.hopeless.tolist() == [True, False, False]
+        assert maximiser.floored.tolist() == [False, True, False]
+        assert (maximiser.repaired, maximiser.n_repairs) == ({0, 2}, 5)
+        assert maximiser.single is True
+        assert maximiser.double_passes == 2
+        np.testing.assert_array_equal(maximiser.shared_second, np.eye(4))
+        assert maximiser.n_active == np.inf
+    assert first.collector.pruning is not pruning_before
+    # nothing else may be remembered without being kept or made anew
+    assert set(vars(first)) == {
+        *("structure", "frame", "options", "n_components", "collector"),  # the same throughout
+        *("seconds", "pairs", "pairs_centred", "pairs_single"),  # of one iteration
+        *("n_reseeds", "hopeless", "floored", "repaired", "n_repairs", "single", "double_passes"),
+        *("shared_second", "n_active"),
+    }
+
+
+@pytest.mark.parametrize("of_two_kinds", [False, True])
+def test_which_bounds_are_compared_is_kept(tmp_path, of_two_kinds, monkeypatch):
+    """A bound in float64 is not compared with one in float32, also not by a fit that goes on."""
+    seen, state, iterate = [], em._Loop.state, em._Loop.iterate
+
+    def marked(loop):
+        loop.of_two_kinds = of_two_kinds
+        return state(loop)
+
+    def watched(loop):
+        seen.append(loop.of_two_kinds)
+        if len(seen) == 4:
+            raise Stopped
+        return iterate(loop)
+
+    monkeypatch.setattr(em._Loop, "state", marked)
+    monkeypatch.setattr(em._Loop, "iterate", watched)
+    with pytest.raises(Stopped):
+        fits.fit("plain", checkpoint=tmp_path / "fit.npz")
+    fits.fit("plain", checkpoint=tmp_path / "fit.npz")
+    assert seen[3:5] == [of_two_kinds] * 2  # in the fit that wrote it down, and in the one that read it
 
 
 @pytest.mark.parametrize("name", ["pruned", "pruned stream"])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from fastgmm import BlockRows, GaussianMixture, checkpoint, em
+from fastgmm import BlockRows, GaussianMixture, _estimator, checkpoint, em, pruning
 from fastgmm.em import EMResult
 from fastgmm.persistence import read_members, write_members
 from fastgmm.restarts import RANDOM, race
@@ -26,6 +26,16 @@ from fastgmm.sources import base, streamed
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "fit.npz"
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch):
+    """What fits.prepare changes is put back."""
+    monkeypatch.setattr(base, "SMALLEST_PART", base.SMALLEST_PART)
+    monkeypatch.setattr(streamed, "SMALLEST_PART", streamed.SMALLEST_PART)
+    monkeypatch.setattr(_estimator, "rows_to_seed_from", _estimator.rows_to_seed_from)
+    yield
+    pruning.set_pruning_choice("auto")
 
 
 class Stopped(BaseException):
