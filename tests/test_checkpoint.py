@@ -264,6 +264,18 @@ def test_a_fit_that_has_ended_is_there_at_once(path, name, passes):
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize("name", ["plain", "race of two", "race"])
+def test_a_fit_that_has_converged_is_there_at_once(path, name, passes):
+    whole = fits.fit(name, tol=0.02, checkpoint=path)
+    assert whole["converged_"] == "True"
+    passes.n = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mixture = fits.mixture_of(name, tol=0.02, checkpoint=path).fit(fits.rows_of(name))
+    assert fits.ended(mixture) == whole
+    assert passes.n == 0
+
+
 def test_the_global_random_state_is_left_alone_by_a_fit_that_goes_on(path):
     fits.fit("drawn from the global state", checkpoint=path)
     seed_global_state()
