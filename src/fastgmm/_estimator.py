@@ -8,6 +8,8 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
+from os import PathLike
+from time import perf_counter
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,7 +22,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from . import em, outputs
 from ._attributes import attribute_parameters
 from ._fitted import FittedMixture
-from ._progress import Progress
+from ._progress import Progress, SurveyProgress
 from ._validation import (
     FloatArray,
     check_enough_rows,
@@ -29,10 +31,12 @@ from ._validation import (
     explained_memory_error,
 )
 from .blocks import ArrayData
+from .checkpoint import Checkpoint
 from .exceptions import RepairWarning
 from .frame import Frame
+from .loop_state import Keeper
 from .repair import repair_message
-from .restarts import RANDOM, SEEDED, race
+from .restarts import RANDOM, SEEDED, Standing, plan, race
 from .seeding import Start, rows_to_seed_from
 from .sources import Data, Source, as_source, close, data_of
 from .threads import effective_n_threads, single_threaded_blas
@@ -65,6 +69,9 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         "repair": [StrOptions({"reseed", "floor", "raise"})],
         "acceleration": [StrOptions({"anderson"}), None],
         "arithmetic": [StrOptions({"float64", "float32"})],
+        "checkpoint": [str, PathLike, None],
+        "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+        "max_time": [Interval(Real, 0.0, None, closed="neither"), None],
     }
 
     # ---- what a subclass says ----------------------------------------------------------------------------
@@ -96,8 +103,9 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         previous_bound: float,
         report: Progress,
         frame: Frame | None,
+        keeper: Keeper | None,
     ) -> em.EMResult:
-        """Improve a start until it converges or max_iter is reached."""
+        """Improve a start until it converges, or max_iter or the deadline is reached."""
         return em.run(
             data,
             self._structure(),
@@ -106,6 +114,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             frame=frame,
             previous_bound=previous_bound,
             on_iteration=report,
+            keeper=keeper,
         )
 
     # ---- fit ---------------------------------------------------------------------------------------------
@@ -198,8 +207,13 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
     def _fit(self, X: Any, sample_weight: Any) -> Any:
         """Fit, and return the rows, validated. Attributes change at the very end, all at once."""
         candidate = copy(self)  # receives what validation sets, while self keeps an earlier fit
+        deadline = np.inf if self.max_time is None else perf_counter() + float(self.max_time)
         n_threads = effective_n_threads(self.n_jobs)  # before BLAS is limited, which may change the answer
         random_state = check_random_state(self.random_state)
+        checkpoint = None
+        if self.checkpoint is not None and self.max_iter > 0:
+            checkpoint = Checkpoint(self.checkpoint, int(self.checkpoint_every), self, random_state)
+            random_state = checkpoint.random_state
         X, data, seeds = self._rows_of(X, sample_weight, candidate, random_state, n_threads)
         check_enough_rows(data.n_rows, data.n_positive, self.n_components)
         last = self._last_fit(data.n_features)
@@ -208,7 +222,8 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
         try:
             with single_threaded_blas(), explained_memory_error(request, remedy):
-                result = self._best_run(data, seeds, given, last, random_state, n_threads)
+                options = self._options(n_threads, deadline)
+                result = self._best_run(data, seeds, given, last, random_state, options, checkpoint)
                 attributes = self._attributes_of(result)
         finally:
             close(data)
@@ -236,12 +251,27 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             rows = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
             return X, rows, rows
         data = data_of(source, n_threads)
-        data.survey(partial(rows_to_seed_from, self.n_components), random_state)
+        with SurveyProgress(type(self).__name__, source.n_rows, self.verbose) as report:
+            data.on_part = report.on_part
+            data.survey(partial(rows_to_seed_from, self.n_components), random_state)
+        data.on_part = None
         candidate.n_features_in_ = data.n_features
         candidate.__dict__.pop("feature_names_in_", None)
         if source.feature_names is not None:
             candidate.feature_names_in_ = source.feature_names
         return source, data, data.seeds
+
+    def _options(self, n_threads: int, deadline: float) -> em.EMOptions:
+        return em.EMOptions(
+            tol=float(self.tol),
+            reg_covar=float(self.reg_covar),
+            max_iter=int(self.max_iter),
+            repair=self.repair,
+            acceleration=self.acceleration,
+            arithmetic=self.arithmetic,
+            n_threads=n_threads,
+            deadline=deadline,
+        )
 
     def _best_run(
         self,
@@ -250,48 +280,74 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         given: dict[str, FloatArray | None],
         last: tuple[Any, float] | None,
         random_state: np.random.RandomState,
-        n_threads: int,
+        options: em.EMOptions,
+        checkpoint: Checkpoint | None,
     ) -> em.EMResult:
         """Run from each start, keep the best; one random state draws for all, in scikit-learn's order."""
-        options = em.EMOptions(
-            tol=float(self.tol),
-            reg_covar=float(self.reg_covar),
-            max_iter=int(self.max_iter),
-            repair=self.repair,
-            acceleration=self.acceleration,
-            arithmetic=self.arithmetic,
-            n_threads=n_threads,
-        )
         n_runs = self.n_init if last is None else 1
         structure, name = self._structure(), type(self).__name__
         # Measuring the data is a pass over them: once, for the seeding and for all runs.
-        frame = data.frame(n_threads, structure.common_scale) if options.max_iter else None
+        frame = data.frame(options.n_threads, structure.common_scale) if options.max_iter else None
 
-        def progress(run: int, max_iter: int) -> Progress:
-            return Progress(name, run, n_runs, max_iter, self.verbose, self.verbose_interval)
+        def progress(run: int, max_iter: int, begun: int = 0) -> Progress:
+            if checkpoint is not None and checkpoint.loop is not None:
+                begun += checkpoint.loop.result.n_iter
+            report = Progress(
+                name, run, n_runs, max_iter, self.verbose, self.verbose_interval, data.n_rows, begun
+            )
+            if not isinstance(data, ArrayData):
+                data.on_part = report.on_part
+            return report
 
         def begin(run: int, max_iter: int) -> em.EMResult:
-            if last is None:
-                start, bound = self._make_start(seeds, given, random_state, options, frame), -np.inf
+            bound = -np.inf if last is None else last[1]
+            if checkpoint is not None and checkpoint.loop is not None:  # it was begun in another process
+                start = Start(checkpoint.loop.result.parameters, checkpoint.repaired_at_start)
+            elif last is None:
+                start = self._make_start(seeds, given, random_state, options, frame)
             else:
-                start, bound = Start(last[0]), last[1]
+                start = Start(last[0])
+            if checkpoint is not None:
+                checkpoint.repaired_at_start = start.repaired
             with progress(run, max_iter) as report:
                 limited = replace(options, max_iter=max_iter)
-                result = self._run(data, start.parameters, limited, bound, report, frame)
-            result.n_repairs += len(start.repaired)
-            result.repaired = tuple(sorted({*result.repaired, *start.repaired}))
-            return result
+                result = self._run(data, start.parameters, limited, bound, report, frame, checkpoint)
+            # of a run that is not over the checkpoint has its own: this is a result of both
+            n_repairs, repaired = result.n_repairs + len(start.repaired), {*result.repaired, *start.repaired}
+            return replace(result, n_repairs=n_repairs, repaired=tuple(sorted(repaired)))
 
         def go_on(run: int, result: em.EMResult, max_iter: int) -> em.EMResult:
             assert frame is not None
-            with progress(run, max_iter) as report:
+            with progress(run, max_iter, result.n_iter) as report:
                 limited = replace(options, max_iter=max_iter)
-                return em.go_on(data, structure, result, limited, frame=frame, on_iteration=report)
+                return em.go_on(
+                    data, structure, result, limited, frame=frame, on_iteration=report, keeper=checkpoint
+                )
 
-        if options.max_iter == 0:  # no bound to compare: the last start is kept, as scikit-learn does
+        if frame is None:  # no bound to compare: the last start is kept, as scikit-learn does
             return [begin(run, 0) for run in range(n_runs)][-1]
         heats = SEEDED if self.init_params == "kmeans" else RANDOM
-        return race(n_runs, options.max_iter, heats, begin, go_on)
+        standing = Standing(0, dict.fromkeys(range(n_runs)), {})
+        if checkpoint is not None:
+            compared_after = [most for most, _ in plan(n_runs, options.max_iter, heats)[:-1]]
+            covariance_shape = structure.covariance_shape(self.n_components, data.n_features)
+            shapes = {
+                "weights": (self.n_components,),
+                "means": (self.n_components, data.n_features),
+                "covariances": covariance_shape,
+                "precisions_cholesky": covariance_shape,
+            }
+            standing = checkpoint.take_up(standing, data, seeds, frame, last, compared_after, shapes)
+        return race(
+            n_runs,
+            options.max_iter,
+            heats,
+            begin,
+            go_on,
+            standing=standing,
+            on_result=None if checkpoint is None else checkpoint.keep_standing,
+            is_over=lambda: perf_counter() >= options.deadline,
+        )
 
     def _last_fit(self, n_features: int) -> tuple[Any, float] | None:
         """Parameters and bound that a warm start continues from, None where there are none."""
@@ -315,7 +371,15 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
                 RepairWarning,
                 stacklevel=above_fit,
             )
-        if not result.converged and self.max_iter > 0:
+        if result.out_of_time:
+            warnings.warn(
+                f"The fit ended after max_time={self.max_time} seconds, before it was done: this is the best "
+                f"so far, after {result.n_iter} iterations. Increase max_time, or go on by warm_start or "
+                "a checkpoint.",
+                ConvergenceWarning,
+                stacklevel=above_fit,
+            )
+        elif not result.converged and self.max_iter > 0:
             warnings.warn(
                 "Best performing initialization did not converge. Try different init parameters, or increase "
                 "max_iter, tol, or check for degenerate data.",

@@ -52,6 +52,23 @@ class Anderson:
         """The step to come is EM's own."""
         self.fallback = None
 
+    def state(self) -> dict[str, FloatArray]:
+        """What is remembered."""
+        arrays = {}
+        if self.residuals:
+            arrays = {"residuals": np.array(self.residuals), "images": np.array(self.images)}
+        if self.fallback is not None:
+            arrays |= {f"fallback.{name}": values for name, values in self.fallback._asdict().items()}
+        return arrays
+
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        """Go on from a state."""
+        self.restart()
+        self.residuals.extend(arrays.get("residuals", ()))
+        self.images.extend(arrays.get("images", ()))
+        if "fallback.weights" in arrays:
+            self.fallback = Parameters(**{name: arrays[f"fallback.{name}"] for name in Parameters._fields})
+
     def step(self, before: Parameters, after: Parameters) -> Parameters:
         """Where to go from `before`, whose EM step leads to `after`."""
         self.fallback = None

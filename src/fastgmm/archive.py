@@ -13,7 +13,7 @@ import math
 import os
 import secrets
 import zipfile
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -55,6 +55,11 @@ def explained(what: str) -> Iterator[None]:
 
 
 def save(path: str | os.PathLike[str], members: Members) -> None:
+    """Write an archive to a file as a whole."""
+    write_atomically(path, lambda file: write(file, members))
+
+
+def write_atomically(path: str | os.PathLike[str], write_to: Callable[[BinaryIO], None]) -> None:
     """Write a file beside `path` and put it in its place: `path` holds the old file or the whole new one."""
     # Links are followed: replacing the link itself would leave the file it stands for as it was.
     path = os.path.realpath(path)
@@ -62,7 +67,7 @@ def save(path: str | os.PathLike[str], members: Members) -> None:
     temporary = f"{path}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     try:
         with open(temporary, "xb") as file:
-            write(file, members)
+            write_to(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -91,12 +96,13 @@ def header_member(header: dict[str, Any]) -> np.ndarray:
 # ---- read ------------------------------------------------------------------------------------------------
 
 
-def read(file: BinaryIO, size: int, expected: Set[str]) -> Members:
-    """Read the members of an archive of `size` bytes, all of which have expected names."""
+def read(file: BinaryIO, expected: Set[str] | None) -> Members:
+    """Read the members of an archive, all of which have expected names; None: the caller looks at names."""
+    size = file.seek(0, os.SEEK_END)
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
-        unknown = set(names) - {f"{name}.npy" for name in expected}
+        unknown = set() if expected is None else set(names) - {f"{name}.npy" for name in expected}
         refuse_unless(len(set(names)) == len(names), "it has two members of the same name")
         refuse_unless(not unknown, f"it has unknown members {sorted(unknown)[:3]}")
         stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -16,6 +16,8 @@ from .acceleration import Anderson
 from .collector import Request, Setting
 from .frame import Frame
 from .kernels import _pass
+from .loop_state import HISTORY, Keeper, LoopState, nothing_done
+from .loop_state import EMResult as EMResult
 from .parameters import Parameters
 from .pruning import NEGLIGIBLE, NEGLIGIBLE_IN_SINGLE, lost_too_much, n_active
 from .repair import Repairs, keep_weightless
@@ -37,38 +39,7 @@ class EMOptions:
     acceleration: str | None = None
     arithmetic: str = "float64"
     n_threads: int = 1
-
-
-@dataclass
-class EMResult:
-    """Where the loop ended and how it got there.
-
-    lower_bound and lower_bounds are mean log-likelihoods per unit of weight of the parameters *before* each
-    M-step, as scikit-learn counts them; parameters are those after the last one. An accelerated step that was
-    taken back counts as an iteration, as it cost a pass, and its bound stands in the list.
-    """
-
-    parameters: Parameters
-    converged: bool = False
-    n_iter: int = 0
-    lower_bound: float = -np.inf
-    lower_bounds: list[float] = field(default_factory=list)
-    history: dict[str, list[Any]] = field(default_factory=dict)
-    n_repairs: int = 0
-    repaired: tuple[int, ...] = ()
-
-
-HISTORY = (
-    "lower_bound",
-    "seconds_pass",
-    "seconds_estimate",
-    "pairs",
-    "pairs_centred",
-    "pairs_single",
-    "second_looks",
-    "repairs",
-    "taken_back",
-)
+    deadline: float = np.inf  # by perf_counter: a run ends after the first iteration that ends later
 
 
 class Maximiser:
@@ -186,6 +157,33 @@ class Maximiser:
         """No more float32: what is left to gain is less than it rounds away."""
         self.single = False
 
+    def state(self) -> dict[str, Any]:
+        """What the next iterations depend on, beside the parameters; the rest can be rebuilt."""
+        repairs = self.repairs
+        repaired = np.zeros(self.n_components, dtype=bool)
+        repaired[list(repairs.repaired)] = True
+        arrays = {
+            "n_reseeds": repairs.n_reseeds,
+            "hopeless": self.hopeless,
+            "floored": repairs.floored,
+            "repaired": repaired,
+            "counts": np.array([repairs.n_repairs, self.single, self.double_passes], dtype=np.int64),
+        }
+        if self.shared_second is not None:
+            arrays["shared_second"] = self.shared_second
+        return arrays
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Go on from a state. What is not in it is made anew, here as in a fit that is started again."""
+        self.hopeless, repairs = arrays["hopeless"], self.repairs
+        repairs.n_reseeds, repairs.floored = arrays["n_reseeds"], arrays["floored"]
+        repairs.repaired = set(np.flatnonzero(arrays["repaired"]).tolist())
+        repairs.n_repairs, is_single, self.double_passes = arrays["counts"].tolist()
+        self.single = bool(is_single)
+        self.shared_second = arrays.get("shared_second")
+        self.n_active = np.inf
+        self.collector.rebuild()
+
     def _estimate(self, statistics: Statistics, previous: Parameters | None) -> Estimate:
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             estimate = self.structure.estimate(statistics, self.options.reg_covar, self.options.n_threads)
@@ -223,35 +221,45 @@ def lost_digits(
     return rough & ~estimate.singular, lost
 
 
-def run(
-    data: Data,
-    structure: Structure,
-    start: Parameters,
-    options: EMOptions,
-    *,
-    frame: Frame | None = None,
-    previous_bound: float = -np.inf,
-    on_iteration: Callable[[int, float, float, bool], None] | None = None,
-) -> EMResult:
-    """EM from given parameters until |change of the mean log-likelihood| < tol or max_iter iterations.
+class _Loop:
+    """A run between two iterations: its result so far, and what the next iteration depends on."""
 
-    Parameters
-    ----------
-    data, structure, start, options
-    frame : of the data; measured if it is not given
-    previous_bound : the bound a first change is measured from (a warm start's)
-    on_iteration : called with (iteration, bound, change, converged) after each iteration
-    """
-    result = EMResult(start, lower_bound=previous_bound, history={key: [] for key in HISTORY})
-    if options.max_iter == 0:
-        return result
-    if frame is None:
-        frame = data.frame(options.n_threads, structure.common_scale)
-    maximiser = Maximiser(data, structure, frame, options, start.weights.size)
-    anderson = Anderson(structure, frame) if options.acceleration == "anderson" else None
-    parameters, bound = start, previous_bound
-    of_two_kinds = False  # whether the next bound is float64's, and the last float32's
-    for iteration in range(1, options.max_iter + 1):
+    def __init__(
+        self,
+        data: Data,
+        structure: Structure,
+        start: Parameters,
+        options: EMOptions,
+        frame: Frame,
+        previous_bound: float,
+    ) -> None:
+        self.options = options
+        self.result = nothing_done(start, previous_bound)
+        self.maximiser = Maximiser(data, structure, frame, options, start.weights.size)
+        self.anderson = Anderson(structure, frame) if options.acceleration == "anderson" else None
+        self.of_two_kinds = False  # whether the next bound is float64's, and the last float32's
+
+    def state(self) -> LoopState:
+        """All that the next iterations depend on."""
+        maximiser = self.maximiser
+        repairs = maximiser.repairs
+        self.result.n_repairs, self.result.repaired = repairs.n_repairs, tuple(sorted(repairs.repaired))
+        arrays = {f"maximiser.{name}": values for name, values in maximiser.state().items()}
+        if self.anderson is not None:
+            arrays |= {f"anderson.{name}": values for name, values in self.anderson.state().items()}
+        return LoopState(self.result, self.of_two_kinds, arrays)
+
+    def restore(self, state: LoopState) -> None:
+        """Go on from there."""
+        self.result, self.of_two_kinds, arrays = state
+        self.maximiser.restore(_of("maximiser.", arrays))
+        if self.anderson is not None:
+            self.anderson.restore(_of("anderson.", arrays))
+
+    def iterate(self) -> tuple[float, float, bool]:
+        """One pass and M-step; the bound found, how much it changed, whether this was the end."""
+        maximiser, anderson, options, result = self.maximiser, self.anderson, self.options, self.result
+        parameters, bound = result.parameters, result.lower_bound
         began = perf_counter()
         maximiser.seconds = maximiser.pairs = maximiser.pairs_centred = maximiser.pairs_single = 0.0
         score_map = maximiser.score_map(parameters)
@@ -271,14 +279,14 @@ def run(
                 statistics, centred, before, partial(maximiser.collect, before, score_map)
             )
             noise = single.NOISE * max(1.0, abs(found))
-            converged = abs(change) < options.tol and not n_repaired and not of_two_kinds
-            of_two_kinds = False
+            converged = abs(change) < options.tol and not n_repaired and not self.of_two_kinds
+            self.of_two_kinds = False
             wants_more = (options.tol > 0 or anderson is not None) and not (
                 converged and options.tol >= noise
             )
             if maximiser.single and abs(change) < noise and wants_more:
                 maximiser.finish_in_double()
-                converged, of_two_kinds = False, True
+                converged, self.of_two_kinds = False, True
             if anderson is not None and n_repaired:
                 anderson.restart()
             elif anderson is not None and converged and anderson.on_trial:
@@ -301,19 +309,72 @@ def run(
         for key, value in zip(HISTORY, values, strict=True):
             result.history[key].append(value)
         result.lower_bounds.append(found)
-        result.n_iter = iteration
+        result.n_iter += 1
+        result.parameters, result.lower_bound, result.converged = parameters, bound, converged
+        return found, change, converged
+
+    def end(self) -> EMResult:
+        """The result, once no iteration follows."""
+        result, anderson = self.result, self.anderson
+        if anderson is not None and anderson.on_trial:
+            result.parameters = anderson.take_back()  # nobody has seen yet whether the last step was better
+        result.n_repairs = self.maximiser.repairs.n_repairs
+        result.repaired = tuple(sorted(self.maximiser.repairs.repaired))
+        return result
+
+
+def _of(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name[len(prefix) :]: values for name, values in arrays.items() if name.startswith(prefix)}
+
+
+def run(
+    data: Data,
+    structure: Structure,
+    start: Parameters,
+    options: EMOptions,
+    *,
+    frame: Frame | None = None,
+    previous_bound: float = -np.inf,
+    on_iteration: Callable[[int, float, float, bool], None] | None = None,
+    keeper: Keeper | None = None,
+) -> EMResult:
+    """EM from given parameters until |change of the mean log-likelihood| < tol or max_iter iterations.
+
+    Parameters
+    ----------
+    data, structure, start, options
+    frame : of the data; measured if it is not given
+    previous_bound : the bound a first change is measured from (a warm start's)
+    on_iteration : called with (iteration, bound, change, converged) after each iteration
+    keeper : has the state this run was left in, if it was begun before, and keeps it from time to time. The
+        run then goes on from what was kept as if it had been found, so that one that is cut short and begun
+        again ends with the same bits
+    """
+    if options.max_iter == 0:
+        return nothing_done(start, previous_bound)
+    if frame is None:
+        frame = data.frame(options.n_threads, structure.common_scale)
+    loop = _Loop(data, structure, start, options, frame, previous_bound)
+    state = None if keeper is None else keeper.found()
+    if state is not None:
+        loop.restore(state)
+    elif keeper is not None and keeper.is_due(0):
+        loop.restore(keeper.keep(loop.state()))
+    while loop.result.n_iter < options.max_iter:
+        found, change, converged = loop.iterate()
+        iteration = loop.result.n_iter
         if on_iteration is not None:
             on_iteration(iteration, found, change, converged)
         if converged:
-            result.converged = True
             break
-    if anderson is not None and anderson.on_trial:
-        parameters = anderson.take_back()  # nobody has seen yet whether the last step was better
-    result.parameters = parameters
-    result.lower_bound = bound
-    result.n_repairs = maximiser.repairs.n_repairs
-    result.repaired = tuple(sorted(maximiser.repairs.repaired))
-    return result
+        if iteration < options.max_iter:
+            out_of_time = perf_counter() >= options.deadline
+            if keeper is not None and (out_of_time or keeper.is_due(iteration)):
+                loop.restore(keeper.keep(loop.state()))
+            if out_of_time:
+                loop.result.out_of_time = True
+                break
+    return loop.end()
 
 
 def go_on(
@@ -324,6 +385,7 @@ def go_on(
     *,
     frame: Frame,
     on_iteration: Callable[[int, float, float, bool], None] | None = None,
+    keeper: Keeper | None = None,
 ) -> EMResult:
     """Continue a run until it has options.max_iter iterations in all; one result for both parts."""
     before = result.n_iter
@@ -340,6 +402,7 @@ def go_on(
         frame=frame,
         previous_bound=result.lower_bound,
         on_iteration=report,
+        keeper=keeper,
     )
     return EMResult(
         more.parameters,
@@ -350,4 +413,5 @@ def go_on(
         history={key: result.history[key] + more.history[key] for key in result.history},
         n_repairs=result.n_repairs + more.n_repairs,
         repaired=tuple(sorted({*result.repaired, *more.repaired})),
+        out_of_time=more.out_of_time,
     )

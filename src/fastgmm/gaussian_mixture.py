@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -100,6 +101,19 @@ class GaussianMixture(CriteriaMixin, IncrementalMixin, MixtureEstimator):
         counts what was done in float32. The mean log-likelihood after equal iterations agrees with that of
         'float64' to 1e-6 or better (docs/numerical_contract.md). float64 rows, starts, and all methods but
         `fit` always take float64.
+
+    checkpoint : str, path-like or None, default=None
+        File in which `fit` keeps what it needs to go on after its process has ended, whatever the reason. If
+        it is there already, `fit` goes on from it, and ends with the same bits as if it had never been
+        stopped. The file of another fit is refused. At the end it stays and holds the result: delete it
+        before another fit (docs/long_fits.md).
+
+    checkpoint_every : int, default=10
+        Iterations of a run from one time that it is kept to the next.
+
+    max_time : float or None, default=None
+        Seconds after which `fit` ends with the best so far: looked at after each iteration, so that at least
+        one is done, and between runs. The only option by which a result depends on time.
 
     Attributes
     ----------
@@ -206,6 +220,9 @@ class GaussianMixture(CriteriaMixin, IncrementalMixin, MixtureEstimator):
         repair: str = "reseed",
         acceleration: str | None = None,
         arithmetic: str = "float64",
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 10,
+        max_time: float | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -225,6 +242,9 @@ class GaussianMixture(CriteriaMixin, IncrementalMixin, MixtureEstimator):
         self.repair = repair
         self.acceleration = acceleration
         self.arithmetic = arithmetic
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.max_time = max_time
 
     # ---- what the fit asks of its estimator --------------------------------------------------------------
 

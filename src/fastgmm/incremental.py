@@ -17,9 +17,10 @@ from ._fitted import FittedMixture
 from ._typing import BoolArray, FloatArray
 from ._validation import check_largest_weight, check_rows, check_sample_weight, explained_memory_error
 from .blocks import ArrayData
-from .em import HISTORY, lost_digits, to_centre
+from .em import lost_digits, to_centre
 from .exceptions import RepairWarning
 from .frame import Frame, frame_of_parameters
+from .loop_state import HISTORY
 from .parameters import Parameters
 from .passes import accumulate
 from .repair import Repairs, keep_weightless, repair_message

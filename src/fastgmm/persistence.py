@@ -62,7 +62,7 @@ def _to_members(mixture: Any) -> Members:
         "version": VERSION,
         "estimator": type(mixture).__name__,
         "parameters": {
-            name: _random_state_to_json(value) if name == "random_state" else _to_json(value)
+            name: random_state_to_json(value) if name == "random_state" else _to_json(value)
             for name, value in params.items()
         },
         "history": _to_json(getattr(mixture, "history_", {})),
@@ -89,6 +89,8 @@ def _to_members(mixture: Any) -> Members:
 def _to_json(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, dict):
@@ -98,7 +100,7 @@ def _to_json(value: Any) -> Any:
     return value
 
 
-def _random_state_to_json(random_state: Any) -> Any:
+def random_state_to_json(random_state: Any) -> Any:
     if not isinstance(random_state, np.random.RandomState):
         return _to_json(random_state)
     state = random_state.get_state(legacy=False)
@@ -117,7 +119,7 @@ def _random_state_to_json(random_state: Any) -> Any:
 def load(cls: type[T], path: str | os.PathLike[str]) -> T:
     """Read a mixture written by `save`; see `load` of the estimators."""
     with open(path, "rb") as file, archive.explained(f"{os.fspath(path)} is not a valid fastgmm file"):
-        return _from_members(cls, archive.read(file, os.fstat(file.fileno()).st_size, _MEMBERS))
+        return _from_members(cls, archive.read(file, _MEMBERS))
 
 
 def _from_members(cls: type[T], members: Members) -> T:
@@ -149,12 +151,12 @@ def _checked_header(cls: type[T], members: Members) -> dict[str, Any]:
     refuse_unless(estimator == cls.__name__, f"it holds a {estimator!r}, not a {cls.__name__}")
     params = header["parameters"]
     refuse_unless(isinstance(params, dict) and not set(params) & set(_STARTS), "its parameters are malformed")
-    params["random_state"] = _random_state_from_json(params.get("random_state"))
+    params["random_state"] = random_state_from_json(params.get("random_state"))
     _check_history(header["history"])
     return header
 
 
-def _random_state_from_json(value: Any) -> Any:
+def random_state_from_json(value: Any) -> Any:
     """An int or None as they are, a RandomState from its state."""
     if not isinstance(value, list):
         return value

@@ -7,10 +7,11 @@ after a few and again after some more, and those left behind are not finished.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import NamedTuple
 
-from .em import EMResult
+from .loop_state import EMResult
 
 # How many runs are finished.
 FINISHED = 2
@@ -28,12 +29,46 @@ class Heats(NamedTuple):
 SEEDED, RANDOM = Heats(2, 8, 0.2), Heats(3, 8, 0.4)
 
 
+@dataclass
+class Standing:
+    """How far several starts have come: all that is needed to go on with them.
+
+    Attributes
+    ----------
+    heat : number of the heat that is being run
+    waiting : runs it is yet to improve and their results so far, None where they are to be begun
+    done : the best of those it has improved; others cannot come back
+    running : the run of those waiting that has begun, None between two runs
+    """
+
+    heat: int
+    waiting: dict[int, EMResult | None]
+    done: dict[int, EMResult]
+    running: int | None = None
+
+    def known(self) -> dict[int, EMResult]:
+        """All results so far that may yet be the best."""
+        return self.done | {i: result for i, result in self.waiting.items() if result is not None}
+
+
+def plan(n_runs: int, max_iter: int, heats: Heats) -> list[tuple[int, int]]:
+    """For each heat its iterations in all, and how many runs are left after it."""
+    if n_runs <= FINISHED or max_iter <= heats.first:
+        return [(max_iter, 1)]
+    second = (min(heats.second, max_iter), FINISHED)
+    return [(heats.first, max(FINISHED, ceil(heats.share * n_runs))), second, (max_iter, 1)]
+
+
 def race(
     n_runs: int,
     max_iter: int,
     heats: Heats,
     begin: Callable[[int, int], EMResult],
     go_on: Callable[[int, EMResult, int], EMResult],
+    *,
+    standing: Standing | None = None,
+    on_result: Callable[[Standing], None] | None = None,
+    is_over: Callable[[], bool] | None = None,
 ) -> EMResult:
     """The run that ends highest, the first of equals.
 
@@ -44,16 +79,39 @@ def race(
     heats : when runs are compared
     begin : of (number of the run, most iterations), makes a start and runs from it
     go_on : of (number of the run, its result so far, most iterations in all)
+    standing : of a race that was cut short, to go on with; it is changed
+    on_result : called with the standing after each run
+    is_over : whether time is over, asked after each run; then the best so far is the result
     """
-    if n_runs <= FINISHED or max_iter <= heats.first:
-        runs = {i: begin(i, max_iter) for i in range(n_runs)}
-    else:
-        runs = {i: begin(i, heats.first) for i in range(n_runs)}
-        for n_kept, most in ((max(FINISHED, ceil(heats.share * n_runs)), heats.second), (FINISHED, max_iter)):
-            runs = {
-                i: result if result.converged else go_on(i, result, min(most, max_iter))
-                for i, result in highest(runs, n_kept).items()
-            }
+    heats_to_run = plan(n_runs, max_iter, heats)
+    if standing is None:
+        standing = Standing(0, dict.fromkeys(range(n_runs)), {})
+    elif standing.heat + 1 == len(heats_to_run):  # finished runs have more to do where max_iter was raised
+        more = {i: r for i, r in standing.done.items() if not r.converged and r.n_iter < max_iter}
+        standing.waiting |= more
+        standing.done = {i: r for i, r in standing.done.items() if i not in more}
+    while standing.waiting:
+        most, n_left = heats_to_run[standing.heat]
+        run = min(standing.waiting) if standing.running is None else standing.running
+        standing.running, so_far = run, standing.waiting[run]
+        if so_far is None:
+            result = begin(run, most)
+        else:
+            result = so_far if so_far.converged else go_on(run, so_far, most)
+        if result.out_of_time:
+            return replace(_best(standing.known() | {run: result}), out_of_time=True)
+        del standing.waiting[run]
+        standing.running, standing.done = None, highest({**standing.done, run: result}, n_left)
+        if not standing.waiting and standing.heat + 1 < len(heats_to_run):
+            standing.heat, standing.waiting, standing.done = standing.heat + 1, dict(standing.done), {}
+        if on_result is not None:
+            on_result(standing)
+        if standing.waiting and is_over is not None and is_over():
+            return replace(_best(standing.known()), out_of_time=True)
+    return _best(standing.done)
+
+
+def _best(runs: dict[int, EMResult]) -> EMResult:
     return next(iter(highest(runs, 1).values()))
 
 

@@ -296,7 +296,7 @@ class Statistics:
             raise TypeError(f"content must be bytes, got {type(content).__name__}.")
         content = bytes(content)
         with archive.explained("content is not fastgmm statistics"):
-            return _from_members(archive.read(BytesIO(content), len(content), {"header", *_ARRAYS}))
+            return _from_members(archive.read(BytesIO(content), {"header", *_ARRAYS}))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the statistics to a file.
@@ -340,7 +340,7 @@ class Statistics:
         """
         what = f"{os.fspath(path)} is not a file of fastgmm statistics"
         with open(path, "rb") as file, archive.explained(what):
-            return _from_members(archive.read(file, os.fstat(file.fileno()).st_size, {"header", *_ARRAYS}))
+            return _from_members(archive.read(file, {"header", *_ARRAYS}))
 
     def _members(self) -> Members:
         header = {

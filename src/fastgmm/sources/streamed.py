@@ -41,6 +41,8 @@ class StreamedData:
         self.mean: FloatArray | None = None
         self.spread: FloatArray | None = None
         self.seeds: ArrayData
+        # told (number, number of all where known, rows) of each part that is done with
+        self.on_part: Callable[[int, int | None, int], None] | None = None
 
     def expect(self, n_features: int, names: NDArray[np.object_] | None = None) -> None:
         """Refuse rows of other features than these."""
@@ -66,6 +68,9 @@ class StreamedData:
                 ):
                     raise _changed(f"part {len(sizes) - 1} now has {part.n_rows} rows")
                 yield part
+                if self.on_part is not None:
+                    n_parts = None if self.parts_seen is None else len(self.parts_seen)
+                    self.on_part(len(sizes) - 1, n_parts, part.n_rows)
         if self.parts_seen is not None and len(sizes) != len(self.parts_seen):
             raise _changed(f"it now has {sum(size.n_rows for size in sizes)} rows")
         self.parts_seen = sizes

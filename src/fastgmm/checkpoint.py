@@ -1,0 +1,453 @@
+"""Fits that outlive their process: a file with all that a fit needs to go on (docs/long_fits.md).
+
+The file is an archive like those of archive.py: stored members, no pickle, nothing in it is trusted.
+
+    header      JSON as bytes: format, version; which fit it belongs to; the random state before the first
+                draw and now; how far the runs have come (restarts.Standing)
+    run3.*      result of run 3 so far: its parameters, lower_bounds and history
+    loop.*      the run that is being made, at an iteration: the same, and what its loop remembers
+
+A SHA-256 of all that is before it stands at the end, as the archive's comment: no damage goes unnoticed.
+
+What is not in the file has to be made anew by a fit that goes on from it. So has it by the fit that wrote
+the file, each time: from then on both do the same, and a fit that was killed ends with the bits of one that
+was not.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+import warnings
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+from . import archive
+from ._typing import FloatArray
+from .archive import Refused, refuse_unless
+from .blocks import SAMPLE_ROWS, ArrayData
+from .frame import Frame
+from .loop_state import EMResult, LoopState
+from .parameters import Parameters
+from .persistence import random_state_from_json, random_state_to_json
+from .restarts import Standing
+
+FORMAT, VERSION = "fastgmm checkpoint", 1
+
+# What may differ from one call to the next: it changes how long a fit runs and what it tells, or is compared
+# in another way (random_state by its draws, warm_start by the parameters that it starts from).
+FREE = {
+    "checkpoint", "checkpoint_every", "max_iter", "max_time", "n_jobs", "verbose", "verbose_interval",
+    "warm_start",
+}  # fmt: skip
+
+_REMEDY = "Delete the file to start afresh, or choose another path."
+_DIGEST = 64  # bytes of a SHA-256 in hexadecimal digits
+_COUNTS = ("n_repairs", "single", "double_passes")
+
+
+class Checkpoint:
+    """The file of one fit: what was left in it, and what is written to it.
+
+    Parameters
+    ----------
+    path : str or path-like
+    every : int
+        Iterations from one time that a run is kept to the next.
+    estimator : estimator
+        Whose fit it is.
+    random_state : RandomState
+        What the fit would draw from. It is the same as `self.random_state`, put where it was when the fit
+        was begun first, unless the estimator's is None: then that is one of its own.
+
+    Raises
+    ------
+    ValueError
+        If there is a file that is damaged or of another fit.
+    OSError
+        If no file can be written there.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], every: int, estimator: Any, random_state: np.random.RandomState
+    ) -> None:
+        self.path, self.every = os.fspath(path), every
+        self.standing: Standing | None = None
+        self.loop: LoopState | None = None  # of the run that is being made
+        self.repaired_at_start: tuple[int, ...] = ()  # of that run
+        self.random_state = random_state
+        self._has_warned = False
+        self._identity = _options_of(estimator)
+        self._members: dict[str, np.ndarray] = {}
+        self._header: dict[str, Any] = {}
+        self._callers: Any = None  # where the caller's random state was
+        random_state_to_json(random_state)  # ValueError where it cannot be kept
+        self.exists = os.path.lexists(self.path)
+        if self.exists:
+            self._read()
+            self._compare(self._identity)
+            self._callers = random_state.get_state()
+            if estimator.random_state is None:
+                self.random_state = np.random.RandomState()
+            self._draw_again("first")
+        else:
+            self._try_to_write()
+        self._first = random_state_to_json(self.random_state)
+        self._remove_left_overs()
+
+    # ---- what was left ---------------------------------------------------------------------------------
+
+    def take_up(
+        self,
+        standing: Standing,
+        data: Any,
+        seeds: ArrayData,
+        frame: Frame,
+        started_from: tuple[Any, float] | None,
+        heats: list[int],
+        shapes: dict[str, tuple[int, ...]],
+    ) -> Standing:
+        """Where the fit of these data is to go on from: what was left, or `standing`, the beginning.
+
+        Parameters
+        ----------
+        standing : of a fit that has not begun
+        data, seeds, frame : the rows, those that starts are made from, and the frame of all
+        started_from : parameters and bound that a warm start continues from
+        heats : iterations after which runs are compared
+        shapes : of the parameters, by name
+        """
+        self._identity |= _data_identity(data, seeds, frame)
+        self._identity["iterations after which runs are compared (n_init, max_iter)"] = heats
+        self._identity["what warm_start continues from"] = _start_identity(started_from)
+        self.standing = standing
+        if not self.exists:
+            return standing
+        try:
+            self._compare(self._identity)
+            self._parse(shapes)
+        except ValueError:
+            if self._callers is not None:
+                self.random_state.set_state(self._callers)
+            raise
+        self._draw_again("now")
+        self._members = {}
+        return self.standing
+
+    def _read(self) -> None:
+        try:
+            with open(self.path, "rb") as file:
+                content = file.read()
+            body, digest = content[:-_DIGEST], content[-_DIGEST:]
+            is_whole = digest == hashlib.sha256(body).hexdigest().encode()
+            refuse_unless(is_whole, "it is damaged, or not a checkpoint")
+            self._members = archive.read(BytesIO(content), None)
+            refuse_unless("header" in self._members, "header is missing")
+            self._header = json.loads(self._members.pop("header").tobytes().decode())
+            known = isinstance(self._header, dict) and self._header.get("format") == FORMAT
+            refuse_unless(known, "it is of another program")
+            version = self._header["version"]
+            refuse_unless(
+                type(version) is int and version == VERSION,
+                f"its format version is {version!r}, and this fastgmm reads version {VERSION}",
+            )
+            refuse_unless(isinstance(self._header["identity"], dict), "its header is malformed")
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # as in persistence.load: parsers fail in more ways than can be listed
+            raise self._not_valid(error) from error
+
+    def _not_valid(self, error: Exception) -> ValueError:
+        why = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+        return ValueError(
+            f"checkpoint={self.path!r} is not a valid checkpoint of fastgmm: {why}. It was left as it is. "
+            f"{_REMEDY}"
+        )
+
+    def _compare(self, now: dict[str, Any]) -> None:
+        before = self._header["identity"]
+        differ = [name for name in now if name not in before or before[name] != now[name]]
+        if differ:
+            what = "; ".join(f"{name}: {before.get(name)!r} there, {now[name]!r} now" for name in differ[:3])
+            raise ValueError(f"checkpoint={self.path!r} belongs to another fit ({what}). {_REMEDY}")
+
+    def _draw_again(self, when: str) -> None:
+        try:
+            state = random_state_from_json(self._header["random_state"][when])
+            self.random_state.set_state(state.get_state())
+        except Exception as error:
+            raise self._not_valid(error) from error
+
+    def _parse(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        header = self._header
+        try:
+            results = {
+                int(run): self._result(f"run{int(run)}.", entry, shapes)
+                for run, entry in header["results"].items()
+            }
+            waiting, done, running = header["waiting"], header["done"], header["running"]
+            refuse_unless(
+                type(header["heat"]) is int and set(results) >= set(done) and (running in [None, *waiting]),
+                "its runs are malformed",
+            )
+            self.standing = Standing(
+                header["heat"],
+                {run: results.get(run) for run in waiting},
+                {run: results[run] for run in done},
+                running,
+            )
+            if header["loop"] is not None:
+                refuse_unless(running is not None, "its runs are malformed")
+                self.repaired_at_start = tuple(header["loop"]["repaired_at_start"])
+                arrays = self._arrays(shapes)
+                result = self._result("loop.result.", header["loop"]["result"], shapes)
+                self.loop = LoopState(result, header["loop"]["of_two_kinds"] is True, arrays)
+            refuse_unless(not self._members, f"it has unknown members {sorted(self._members)[:3]}")
+        except Exception as error:
+            raise self._not_valid(error) from error
+
+    def _result(self, prefix: str, entry: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> EMResult:
+        parameters = self._parameters(prefix, shapes)
+        n_iter, columns = entry["n_iter"], entry["columns"]
+        bounds = self._array(f"{prefix}lower_bounds", "<f8", (n_iter,))
+        table = self._array(f"{prefix}history", "<f8", (n_iter, len(columns)))
+        history = {
+            name: [int(value) for value in values] if is_int else values
+            for (name, is_int), values in zip(columns, table.T.tolist(), strict=True)
+        }
+        return EMResult(
+            parameters,
+            converged=entry["converged"] is True,
+            n_iter=n_iter,
+            lower_bound=float(entry["lower_bound"]),
+            lower_bounds=bounds.tolist(),
+            history=history,
+            n_repairs=int(entry["n_repairs"]),
+            repaired=tuple(int(k) for k in entry["repaired"]),
+        )
+
+    def _parameters(self, prefix: str, shapes: dict[str, tuple[int, ...]]) -> Parameters:
+        parameters = Parameters(
+            **{name: self._array(prefix + name, "<f8", shape) for name, shape in shapes.items()}
+        )
+        finite = all(np.isfinite(values).all() for values in parameters)
+        refuse_unless(finite and (parameters.weights >= 0).all(), "its parameters are not those of a mixture")
+        return parameters
+
+    def _arrays(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+        """What the loop remembers (Maximiser.state, Anderson.state)."""
+        K, D = shapes["means"]
+        arrays: dict[str, Any] = {}
+        for name in ("hopeless", "floored", "repaired"):
+            arrays[f"maximiser.{name}"] = self._array(f"loop.maximiser.{name}", "|b1", (K,))
+        arrays["maximiser.n_reseeds"] = self._array("loop.maximiser.n_reseeds", "<i8", (K,))
+        arrays["maximiser.counts"] = self._array("loop.maximiser.counts", "<i8", (len(_COUNTS),))
+        if "loop.maximiser.shared_second" in self._members:
+            arrays["maximiser.shared_second"] = self._array("loop.maximiser.shared_second", "<f8", (D, D))
+        if "loop.anderson.fallback.weights" in self._members:
+            fallback = self._parameters("loop.anderson.fallback.", shapes)
+            arrays |= {f"anderson.fallback.{name}": values for name, values in fallback._asdict().items()}
+        if "loop.anderson.residuals" in self._members:
+            shape = self._members["loop.anderson.residuals"].shape
+            refuse_unless(len(shape) == 2, "loop.anderson.residuals is malformed")
+            for name in ("residuals", "images"):
+                arrays[f"anderson.{name}"] = self._array(f"loop.anderson.{name}", "<f8", shape)
+        return arrays
+
+    def _array(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+        refuse_unless(name in self._members, f"{name} is missing")
+        values = self._members.pop(name)
+        fits = values.dtype == np.dtype(dtype) and values.shape == shape
+        refuse_unless(fits, f"{name} has the type {values.dtype} and the shape {values.shape}")
+        return np.array(values, order="C")
+
+    # ---- what is written -------------------------------------------------------------------------------
+
+    def found(self) -> LoopState | None:
+        """The state that the run was left in."""
+        return self.loop
+
+    def is_due(self, iteration: int) -> bool:
+        """After so many iterations, and before the first of a run whose start has just been drawn."""
+        assert self.standing is not None
+        assert self.standing.running is not None
+        if iteration == 0:
+            return self.standing.waiting[self.standing.running] is None
+        return iteration % self.every == 0
+
+    def keep(self, state: LoopState) -> LoopState:
+        """Write down the state of the run that is being made; it comes back in the file's layout."""
+        result, of_two_kinds, arrays = state
+        result.parameters = _in_order(result.parameters)
+        arrays = {name: np.array(values, order="C") for name, values in arrays.items()}
+        self.loop = LoopState(result, of_two_kinds, arrays)
+        self._write()
+        return self.loop
+
+    def keep_standing(self, standing: Standing) -> None:
+        """Write down how far the runs have come, when one has ended."""
+        for result in standing.known().values():
+            result.parameters = _in_order(result.parameters)
+        self.standing, self.loop, self.repaired_at_start = standing, None, ()
+        self._write()
+
+    def _to_members(self) -> dict[str, np.ndarray]:
+        assert self.standing is not None
+        members: dict[str, np.ndarray] = {}
+        results = self.standing.known()
+        loop = None
+        if self.loop is not None:
+            loop = {
+                "repaired_at_start": list(self.repaired_at_start),
+                "of_two_kinds": self.loop.of_two_kinds,
+                "result": _add_result(members, "loop.result.", self.loop.result),
+            }
+            members |= {f"loop.{name}": values for name, values in self.loop.arrays.items()}
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "identity": self._identity,
+            "random_state": {"first": self._first, "now": random_state_to_json(self.random_state)},
+            "heat": self.standing.heat,
+            "waiting": list(self.standing.waiting),
+            "done": list(self.standing.done),
+            "running": None if loop is None else self.standing.running,
+            "results": {run: _add_result(members, f"run{run}.", result) for run, result in results.items()},
+            "loop": loop,
+        }
+        return {"header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **members}
+
+    def _write(self) -> None:
+        stream = BytesIO()
+        archive.write(stream, self._to_members())
+        content = stream.getbuffer()
+        # an archive ends with the length of its comment, which is 0 so far
+        body = bytes(content[:-2]) + _DIGEST.to_bytes(2, "little")
+        digest = hashlib.sha256(body).hexdigest().encode()
+        try:
+            archive.write_atomically(self.path, lambda file: file.writelines((body, digest)))
+        except OSError as error:
+            if not self.exists:
+                raise
+            if not self._has_warned:
+                self._has_warned = True
+                warnings.warn(
+                    f"checkpoint={self.path!r} could not be written ({error}); the last one that could is "
+                    "left there, and the fit goes on.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        else:
+            self.exists = True
+
+    def _try_to_write(self) -> None:
+        try:
+            if os.path.isdir(self.path):
+                raise IsADirectoryError("it is a folder")
+            probe = f"{self.path}.{os.getpid()}.00000000.tmp"
+            with open(probe, "wb"):
+                pass
+            os.unlink(probe)
+        except OSError as error:
+            raise type(error)(
+                f"checkpoint={self.path!r} cannot be written: {error}. Choose a path in a folder that exists "
+                "and can be written to."
+            ) from error
+
+    def _remove_left_overs(self) -> None:
+        """Files that were being written when fits with this path were killed."""
+        whole = os.path.realpath(self.path)
+        for name in glob.glob(f"{glob.escape(whole)}.*.tmp"):
+            if re.fullmatch(r"\.\d+\.[0-9a-f]{8}\.tmp", name[len(whole) :]):
+                try:
+                    os.unlink(name)
+                except OSError:
+                    continue  # it harms nobody
+
+
+# ---- which fit it is -----------------------------------------------------------------------------------
+
+
+def _options_of(estimator: Any) -> dict[str, Any]:
+    options = {"estimator": type(estimator).__name__}
+    for name, value in sorted(estimator.get_params(deep=False).items()):
+        if name not in FREE:
+            options[name] = _described(value)
+    return options
+
+
+def _described(value: Any) -> Any:
+    """An option as JSON keeps it; arrays by their digest."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.random.RandomState):
+        return "RandomState"
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return repr(value)
+    return f"array of shape {array.shape}, {_digest(array)}"
+
+
+def _digest(*arrays: Any) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _data_identity(data: Any, seeds: ArrayData, frame: Frame) -> dict[str, Any]:
+    """What can be known of the rows without another look at all of them."""
+    parts = getattr(data, "parts_seen", None)
+    if isinstance(data, ArrayData):
+        is_single = data.X.dtype == np.float32
+    else:
+        is_single = bool(getattr(data, "is_single", False))
+    return {
+        "number of rows of X": int(data.n_rows),
+        "number of features of X": int(data.n_features),
+        "type of X": "float32" if is_single else "float64",
+        "rows of positive weight": int(data.n_positive),
+        "sum of sample_weight": float(data.total_weight),
+        "blocks of X": None if parts is None else _digest(np.array(parts, dtype=np.int64)),
+        "means and scales of X": _digest(frame.shift, frame.scale),
+        "some rows of X": _digest(seeds.sample(SAMPLE_ROWS)),
+    }
+
+
+def _start_identity(started_from: tuple[Any, float] | None) -> str | None:
+    if started_from is None:
+        return None
+    parameters, bound = started_from
+    return _digest(*parameters, np.float64(bound))
+
+
+# ---- results as members --------------------------------------------------------------------------------
+
+
+def _in_order(parameters: Parameters) -> Parameters:
+    return Parameters(*(np.array(values, dtype=np.float64, order="C") for values in parameters))
+
+
+def _add_result(members: dict[str, np.ndarray], prefix: str, result: EMResult) -> dict[str, Any]:
+    """Add the arrays of a result to members; the rest of it as JSON."""
+    for name, values in result.parameters._asdict().items():
+        members[prefix + name] = values
+    members[f"{prefix}lower_bounds"] = np.array(result.lower_bounds, dtype=np.float64)
+    table: FloatArray = np.array(list(result.history.values()), dtype=np.float64)
+    members[f"{prefix}history"] = table.reshape(len(result.history), result.n_iter).T
+    return {
+        "converged": bool(result.converged),
+        "n_iter": int(result.n_iter),
+        "lower_bound": float(result.lower_bound),
+        "n_repairs": int(result.n_repairs),
+        "repaired": [int(k) for k in result.repaired],
+        "columns": [[name, all(type(v) is int for v in vs)] for name, vs in result.history.items()],
+    }
