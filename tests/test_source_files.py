@@ -238,6 +238,16 @@ def test_files_that_change_during_a_fit(tmp_path, monkeypatch, harm, when):
     assert (mixture.means_.tobytes(), mixture.n_features_in_) == before
 
 
+def test_a_later_file_that_changes_while_the_first_is_read(tmp_path, monkeypatch):
+    make_parts_small(monkeypatch)
+    first, second = (saved(tmp_path, rows(PART_ROWS), f"{i}.npy") for i in range(2))
+    blocks = NpyRows([first, second]).blocks()
+    next(blocks)
+    np.save(second, rows(PART_ROWS + 1))
+    with pytest.raises(ValueError, match=r"1\.npy has changed since it was looked at first: it had"):
+        next(blocks)
+
+
 # ---- which source a path is ------------------------------------------------------------------------------
 
 
