@@ -32,6 +32,7 @@ from ._validation import (
 from .blocks import ArrayData
 from .exceptions import RepairWarning
 from .frame import Frame
+from .parameters import Parameters
 from .restarts import RANDOM, SEEDED, race
 from .seeding import Start, rows_to_seed_from
 from .sources import Data, as_source, data_of
@@ -218,15 +219,25 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         candidate: Self,
         random_state: np.random.RandomState,
         n_threads: int,
+        *,
+        reset: bool = True,
+        min_rows: int = 2,
     ) -> tuple[Any, Data, ArrayData]:
-        """X validated, as data that passes go over, and the rows that starts are made from."""
+        """X validated, as data that passes go over, and the rows that starts are made from.
+
+        reset : whether X says which features there are; else it must have those that were seen before
+        """
         source = as_source(X, sample_weight)
         if source is None:
-            X = check_rows(candidate, X, reset=True, min_rows=2)
+            X = check_rows(candidate, X, reset=reset, min_rows=min_rows)
             rows = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
             return X, rows, rows
         data = data_of(source, n_threads)
+        if not reset:
+            data.expect(candidate.n_features_in_, getattr(candidate, "feature_names_in_", None))
         data.survey(partial(rows_to_seed_from, self.n_components), random_state)
+        if not reset:
+            return source, data, data.seeds
         candidate.n_features_in_ = data.n_features
         candidate.__dict__.pop("feature_names_in_", None)
         if source.feature_names is not None:
@@ -287,18 +298,32 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         """Parameters and bound that a warm start continues from, None where there are none."""
         if not (self.warm_start and hasattr(self, "converged_")):
             return None
+        parameters = self._fitted_parameters(
+            n_features, "warm_start=True continues the last fit", "Set warm_start=False to start afresh."
+        )
+        return parameters, float(getattr(self, "lower_bound_", -np.inf))
+
+    def _fitted_parameters(self, n_features: int, what: str, remedy: str) -> Parameters:
+        """Parameters that a call goes on from; refuses other numbers of components and features."""
         parameters = attribute_parameters(self, self._structure(), needs_covariances=True)
         before = dict(zip(("n_components", "n_features"), parameters.means.shape))
         for name, now in (("n_components", self.n_components), ("n_features", n_features)):
             if before[name] != now:
-                raise ValueError(
-                    f"warm_start=True continues the last fit, which had {name} = {before[name]}; now "
-                    f"{name} = {now}. Set warm_start=False to start afresh."
-                )
-        return parameters, float(getattr(self, "lower_bound_", -np.inf))
+                raise ValueError(f"{what}, which had {name} = {before[name]}; now {name} = {now}. {remedy}")
+        return parameters
 
     def _warn_about(self, result: em.EMResult) -> None:
         above_fit = 5  # _warn_about, _fit, fit, its decorator, the caller
+        self._warn_about_repairs(result, above_fit + 1)
+        if not result.converged and self.max_iter > 0:
+            warnings.warn(
+                "Best performing initialization did not converge. Try different init parameters, or increase "
+                "max_iter, tol, or check for degenerate data.",
+                ConvergenceWarning,
+                stacklevel=above_fit,
+            )
+
+    def _warn_about_repairs(self, result: em.EMResult, above_fit: int) -> None:
         if result.n_repairs:
             names = ", ".join(map(str, result.repaired))
             warnings.warn(
@@ -306,12 +331,5 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
                 f"{names}. Their covariance was singular or too few rows were left to them. Try fewer "
                 "components, a larger reg_covar, or drop constant and duplicate columns.",
                 RepairWarning,
-                stacklevel=above_fit,
-            )
-        if not result.converged and self.max_iter > 0:
-            warnings.warn(
-                "Best performing initialization did not converge. Try different init parameters, or increase "
-                "max_iter, tol, or check for degenerate data.",
-                ConvergenceWarning,
                 stacklevel=above_fit,
             )

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import conversion, em, rows, seeding
-from ._criteria import CriteriaMixin
-from ._estimator import MixtureEstimator
-from ._fitted import IN_BLOCKS
-from ._validation import (
-    FloatArray,
-    array_request,
-    check_means,
-    check_mixture_weights,
-    check_positive_definite,
-    explained_memory_error,
-)
-from .blocks import ArrayData
-from .frame import Frame
-from .parameters import Parameters
+from . import conversion
+from ._seeded import SeededMixture, attributes_of_parameters
+from ._validation import check_means, check_mixture_weights, check_positive_definite
 from .threads import single_threaded_blas
 
 
-class GaussianMixture(CriteriaMixin, MixtureEstimator):
+class GaussianMixture(SeededMixture):
     """Gaussian mixture fitted by the EM algorithm.
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: the same constructor, methods and attributes, and
@@ -181,13 +169,6 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **MixtureEstimator._parameter_constraints,
-        "weights_init": ["array-like", None],
-        "means_init": ["array-like", None],
-        "precisions_init": ["array-like", None],
-    }
-
     def __init__(
         self,
         n_components: int = 1,
@@ -228,76 +209,6 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
         self.repair = repair
         self.acceleration = acceleration
         self.arithmetic = arithmetic
-
-    # ---- what the fit asks of its estimator --------------------------------------------------------------
-
-    def _check_start(self, n_features: int) -> dict[str, FloatArray | None]:
-        structure = self._structure()
-        given: dict[str, FloatArray | None] = {"weights": None, "means": None, "precisions": None}
-        if self.weights_init is not None:
-            given["weights"] = check_mixture_weights(self.weights_init, "weights_init", self.n_components)
-        if self.means_init is not None:
-            given["means"] = check_means(self.means_init, "means_init", self.n_components, n_features)
-        if self.precisions_init is not None:
-            shape = structure.covariance_shape(self.n_components, n_features)
-            given["precisions"] = check_positive_definite(
-                self.precisions_init, "precisions_init", structure, shape
-            )
-        return given
-
-    def _make_start(
-        self,
-        data: ArrayData,
-        given: dict[str, FloatArray | None],
-        random_state: np.random.RandomState,
-        options: em.EMOptions,
-        frame: Frame | None,
-    ) -> seeding.Start:
-        return seeding.initial_parameters(
-            data,
-            self._structure(),
-            self.n_components,
-            init_params=self.init_params,
-            options=options,
-            random_state=random_state,
-            frame=frame,
-            **given,
-        )
-
-    def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
-        return {
-            **_attributes_of_parameters(self._structure(), result.parameters),
-            "converged_": bool(result.converged),
-            "n_iter_": int(result.n_iter),
-            "lower_bound_": float(result.lower_bound),
-            "lower_bounds_": [float(bound) for bound in result.lower_bounds],
-            "history_": result.history,
-            "n_repairs_": int(result.n_repairs),
-        }
-
-    def log_prob_components(self, X: Any) -> FloatArray:
-        """Compute the log-density of each row under each component, weights left out.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        log_prob : ndarray of shape (n_samples, n_components), float64
-            ``log N(x_n; means_[k], covariances_[k])``. With ``log(weights_)`` added, its log-sum-exp over
-            components is :meth:`score_samples`.
-
-        Raises
-        ------
-        MemoryError
-            If n_samples x n_components numbers do not fit into memory.
-        """
-        X, structure, parameters, n_threads = self._scored_rows(X)
-        request = array_request((len(X), len(parameters.weights)), "log_prob_components")
-        with explained_memory_error(request, IN_BLOCKS):
-            return rows.log_prob_components(X, structure, parameters, n_threads)
 
     # ---- other ways to a mixture -------------------------------------------------------------------------
 
@@ -360,7 +271,7 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
         covariances = check_positive_definite(covariances, "covariances", structure, shape)
         with single_threaded_blas():
             parameters = structure.from_covariances(weights, means, covariances)
-            attributes = _attributes_of_parameters(structure, parameters)
+            attributes = attributes_of_parameters(structure, parameters)
         mixture.__dict__.update(
             attributes,
             converged_=False,
@@ -409,13 +320,3 @@ class GaussianMixture(CriteriaMixin, MixtureEstimator):
             If `mixture` is not a :class:`sklearn.mixture.GaussianMixture`.
         """
         return conversion.from_sklearn(cls, mixture, params)
-
-
-def _attributes_of_parameters(structure: Any, parameters: Parameters) -> dict[str, Any]:
-    return {
-        "weights_": parameters.weights,
-        "means_": parameters.means,
-        "covariances_": parameters.covariances,
-        "precisions_cholesky_": parameters.precisions_cholesky,
-        "precisions_": structure.precisions(parameters.precisions_cholesky),
-    }
