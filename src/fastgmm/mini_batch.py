@@ -25,7 +25,7 @@ from .threads import effective_n_threads, single_threaded_blas
 
 # Rows of a batch where none are asked for: docs/mini_batch.md has the measurements. A batch has to tell each
 # component something of its covariance.
-FEWEST_ROWS, ROWS_PER_COMPONENT = 2048, 64
+FEWEST_ROWS, ROWS_PER_COMPONENT = 1024, 32
 # A stream is seeded from its first rows: so many per component, and more than a covariance has dimensions.
 SEED_ROWS_PER_COMPONENT = 10
 
@@ -68,27 +68,28 @@ class MiniBatchGaussianMixture(SeededMixture):
         each.
 
     batch_size : int or None, default=None
-        Most rows of a batch in `fit`. None: 64 per component, but at least 2048. `partial_fit` takes what it
+        Most rows of a batch in `fit`. None: 32 per component, but at least 1024. `partial_fit` takes what it
         is given as one batch.
 
     kappa : float, default=0.6
         Exponent of the step, above 0.5 and at most 1. Smaller values forget faster.
 
-    t0 : float, default=2.0
+    t0 : float, default=40.0
         Offset of the step, at least 0. At 0 the first step is 1: it forgets all but the responsibilities that
-        the start gives to the first batch.
+        the start gives to the first batch. Batches of few rows tell little and want small steps: for single
+        rows take 1000 or more.
 
     min_step : float, default=0.0
         Steps are never smaller than this, from 0 to 1. Above 0 a stream is followed at one pace for ever:
         what was seen n batches ago counts ``(1 - min_step) ** n``.
 
     averaging : {'epoch', 'steps'} or None, default='epoch'
-        What the parameters are made of in the end. 'epoch': after `fit`, of the mean statistics of all batches
-        of the last epoch, in which each row counts once as in EM; `partial_fit` has no epochs and takes the
-        running statistics. 'steps': of the average of the running statistics over all steps, the t-th of which
-        counts in proportion to t (Polyak and Ruppert's averaging, with the weights of Shamir and Zhang 2013).
-        It takes noise out of many small steps, and lags behind where a few have to go far. None: of the
-        running statistics.
+        What the parameters are made of in the end. 'epoch': after `fit`, of the mean statistics of all
+        batches of the last epoch, in which each row counts once as in EM; `partial_fit` has no epochs and
+        takes the running statistics. 'steps': of the average of the running statistics over all steps, the
+        t-th of which counts in proportion to t (Polyak and Ruppert's averaging, with the weights of Shamir
+        and Zhang 2013). It takes noise out of many small steps, and lags behind where a few have to go far.
+        None: of the running statistics.
 
     max_iter : int, default=100
         Most epochs of `fit`: passes over the data. 0: the start is the result.
@@ -227,7 +228,7 @@ class MiniBatchGaussianMixture(SeededMixture):
         covariance_type: str = "full",
         batch_size: int | None = None,
         kappa: float = 0.6,
-        t0: float = 2.0,
+        t0: float = 40.0,
         min_step: float = 0.0,
         averaging: str | None = "epoch",
         max_iter: int = 100,
@@ -450,7 +451,7 @@ class MiniBatchGaussianMixture(SeededMixture):
             with single_threaded_blas(), explained_memory_error(request, remedy):
                 attributes |= self._advance(data, seeds, given, options, random_state, result)
         self.__dict__.update(attributes)
-        self._warn_about_repairs(result, 4)  # itself, _partial_fit, partial_fit, its decorator, the caller
+        self._warn_about_repairs(result, 5)  # itself, _partial_fit, partial_fit, its decorator, the caller
 
     def _batch_of(
         self,
