@@ -267,6 +267,13 @@ def test_attributes_that_are_edited_are_gone_on_from(rows):
     ours.means_ += 1000.0  # in place
     ours.partial_fit(rows[:100] + 1000.0)
     assert np.abs(np.sort(ours.means_[:, 0]) - [1000, 1007, 1015]).max() < 1
+    ours.n_steps_ = 10**9  # hardly a step
+    before = ours.covariances_.copy()
+    ours.covariances_ *= 4.0
+    ours.precisions_cholesky_ /= 2.0
+    ours.partial_fit(rows[:100] + 1000.0)
+    np.testing.assert_allclose(ours.covariances_, 4.0 * before, rtol=1e-3, atol=1e-3)
+    ours.n_steps_ = 100
     by_hand = MiniBatchGaussianMixture(3, random_state=0)
     for name in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
         setattr(by_hand, name, getattr(ours, name).copy())
