@@ -18,6 +18,7 @@ from importlib.metadata import version as _version
 from ._config import show_config
 from .exceptions import DegenerateComponentError, RepairWarning
 from .gaussian_mixture import GaussianMixture
+from .mini_batch import MiniBatchGaussianMixture
 from .scorer import Scorer
 from .sources import BlockRows, NpyRows, ParquetRows
 from .statistics import Statistics
@@ -26,6 +27,7 @@ __version__ = _version("fastgmm")
 
 __all__ = [
     "GaussianMixture",
+    "MiniBatchGaussianMixture",
     "Scorer",
     "BlockRows",
     "NpyRows",

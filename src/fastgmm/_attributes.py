@@ -97,3 +97,14 @@ def _checked_factors(factors: FloatArray, covariance_type: str) -> FloatArray:
             raise ValueError(f"{name} of component {k} is singular.")
         matrices[k] = upper
     return matrices.reshape(factors.shape)
+
+
+def attributes_of_parameters(structure: Any, parameters: Parameters) -> dict[str, Any]:
+    """The attributes that are the model, by name."""
+    return {
+        "weights_": parameters.weights,
+        "means_": parameters.means,
+        "covariances_": parameters.covariances,
+        "precisions_cholesky_": parameters.precisions_cholesky,
+        "precisions_": structure.precisions(parameters.precisions_cholesky),
+    }

@@ -35,6 +35,7 @@ from .checkpoint import Checkpoint
 from .exceptions import RepairWarning
 from .frame import Frame
 from .loop_state import Keeper
+from .parameters import Parameters
 from .repair import repair_message
 from .restarts import RANDOM, SEEDED, Standing, plan, race
 from .seeding import Start, rows_to_seed_from
@@ -207,12 +208,14 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
     def _fit(self, X: Any, sample_weight: Any) -> Any:
         """Fit, and return the rows, validated. Attributes change at the very end, all at once."""
         candidate = copy(self)  # receives what validation sets, while self keeps an earlier fit
-        deadline = np.inf if self.max_time is None else perf_counter() + float(self.max_time)
+        # stepwise mixtures have neither of these options
+        max_time, path = getattr(self, "max_time", None), getattr(self, "checkpoint", None)
+        deadline = np.inf if max_time is None else perf_counter() + float(max_time)
         n_threads = effective_n_threads(self.n_jobs)  # before BLAS is limited, which may change the answer
         random_state = check_random_state(self.random_state)
         checkpoint = None
-        if self.checkpoint is not None and self.max_iter > 0:
-            checkpoint = Checkpoint(self.checkpoint, int(self.checkpoint_every), self, random_state)
+        if path is not None and self.max_iter > 0:
+            checkpoint = Checkpoint(path, int(self.checkpoint_every), self, random_state)
             random_state = checkpoint.random_state
         X, data, seeds = self._rows_of(X, sample_weight, candidate, random_state, n_threads)
         check_enough_rows(data.n_rows, data.n_positive, self.n_components)
@@ -243,18 +246,28 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         candidate: Self,
         random_state: np.random.RandomState,
         n_threads: int,
+        *,
+        reset: bool = True,
+        min_rows: int = 2,
     ) -> tuple[Any, Data, ArrayData]:
-        """X validated, as data that passes go over, and the rows that starts are made from."""
+        """X validated, as data that passes go over, and the rows that starts are made from.
+
+        reset : whether X says which features there are; else it must have those that were seen before
+        """
         source = as_source(X, sample_weight)
         if source is None:
-            X = check_rows(candidate, X, reset=True, min_rows=2)
+            X = check_rows(candidate, X, reset=reset, min_rows=min_rows)
             rows = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
             return X, rows, rows
         data = data_of(source, n_threads)
+        if not reset:
+            data.expect(candidate.n_features_in_, getattr(candidate, "feature_names_in_", None))
         with SurveyProgress(type(self).__name__, source.n_rows, self.verbose) as report:
             data.on_part = report.on_part
             data.survey(partial(rows_to_seed_from, self.n_components), random_state)
         data.on_part = None
+        if not reset:
+            return source, data, data.seeds
         candidate.n_features_in_ = data.n_features
         candidate.__dict__.pop("feature_names_in_", None)
         if source.feature_names is not None:
@@ -295,8 +308,9 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             report = Progress(
                 name, run, n_runs, max_iter, self.verbose, self.verbose_interval, data.n_rows, begun
             )
-            if not isinstance(data, ArrayData):
-                data.on_part = report.on_part
+            read_in_parts: Any = None if isinstance(data, ArrayData) else data
+            if read_in_parts is not None:
+                read_in_parts.on_part = report.on_part
             return report
 
         def begin(run: int, max_iter: int) -> em.EMResult:
@@ -353,24 +367,23 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         """Parameters and bound that a warm start continues from, None where there are none."""
         if not (self.warm_start and hasattr(self, "converged_")):
             return None
+        parameters = self._fitted_parameters(
+            n_features, "warm_start=True continues the last fit", "Set warm_start=False to start afresh."
+        )
+        return parameters, float(getattr(self, "lower_bound_", -np.inf))
+
+    def _fitted_parameters(self, n_features: int, what: str, remedy: str) -> Parameters:
+        """Parameters that a call goes on from; refuses other numbers of components and features."""
         parameters = attribute_parameters(self, self._structure(), needs_covariances=True)
         before = dict(zip(("n_components", "n_features"), parameters.means.shape))
         for name, now in (("n_components", self.n_components), ("n_features", n_features)):
             if before[name] != now:
-                raise ValueError(
-                    f"warm_start=True continues the last fit, which had {name} = {before[name]}; now "
-                    f"{name} = {now}. Set warm_start=False to start afresh."
-                )
-        return parameters, float(getattr(self, "lower_bound_", -np.inf))
+                raise ValueError(f"{what}, which had {name} = {before[name]}; now {name} = {now}. {remedy}")
+        return parameters
 
     def _warn_about(self, result: em.EMResult) -> None:
         above_fit = 5  # _warn_about, _fit, fit, its decorator, the caller
-        if result.n_repairs:
-            warnings.warn(
-                repair_message(result.n_repairs, result.repaired, self.repair),
-                RepairWarning,
-                stacklevel=above_fit,
-            )
+        self._warn_about_repairs(result, above_fit + 1)
         if result.out_of_time:
             warnings.warn(
                 f"The fit ended after max_time={self.max_time} seconds, before it was done: this is the best "
@@ -384,5 +397,13 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
                 "Best performing initialization did not converge. Try different init parameters, or increase "
                 "max_iter, tol, or check for degenerate data.",
                 ConvergenceWarning,
+                stacklevel=above_fit,
+            )
+
+    def _warn_about_repairs(self, result: em.EMResult, above_fit: int) -> None:
+        if result.n_repairs:
+            warnings.warn(
+                repair_message(result.n_repairs, result.repaired, self.repair),
+                RepairWarning,
                 stacklevel=above_fit,
             )

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import conversion, em, outputs, rows, seeding
-from ._criteria import CriteriaMixin
-from ._estimator import MixtureEstimator
-from ._validation import (
-    FloatArray,
-    check_means,
-    check_mixture_weights,
-    check_positive_definite,
-)
-from .blocks import ArrayData
-from .frame import Frame
-from .incremental import IncrementalMixin, attributes_of_parameters
-from .threads import effective_n_threads, single_threaded_blas
+from . import conversion
+from ._attributes import attributes_of_parameters
+from ._seeded import SeededMixture
+from ._validation import check_means, check_mixture_weights, check_positive_definite
+from .incremental import IncrementalMixin
+from .threads import single_threaded_blas
 
 
-class GaussianMixture(CriteriaMixin, IncrementalMixin, MixtureEstimator):
+class GaussianMixture(IncrementalMixin, SeededMixture):
     """Gaussian mixture fitted by the EM algorithm.
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: the same constructor, methods and attributes, and
@@ -192,13 +185,6 @@ class GaussianMixture(CriteriaMixin, IncrementalMixin, MixtureEstimator):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **MixtureEstimator._parameter_constraints,
-        "weights_init": ["array-like", None],
-        "means_init": ["array-like", None],
-        "precisions_init": ["array-like", None],
-    }
-
     def __init__(
         self,
         n_components: int = 1,
@@ -245,81 +231,6 @@ class GaussianMixture(CriteriaMixin, IncrementalMixin, MixtureEstimator):
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.max_time = max_time
-
-    # ---- what the fit asks of its estimator --------------------------------------------------------------
-
-    def _check_start(self, n_features: int) -> dict[str, FloatArray | None]:
-        structure = self._structure()
-        given: dict[str, FloatArray | None] = {"weights": None, "means": None, "precisions": None}
-        if self.weights_init is not None:
-            given["weights"] = check_mixture_weights(self.weights_init, "weights_init", self.n_components)
-        if self.means_init is not None:
-            given["means"] = check_means(self.means_init, "means_init", self.n_components, n_features)
-        if self.precisions_init is not None:
-            shape = structure.covariance_shape(self.n_components, n_features)
-            given["precisions"] = check_positive_definite(
-                self.precisions_init, "precisions_init", structure, shape
-            )
-        return given
-
-    def _make_start(
-        self,
-        data: ArrayData,
-        given: dict[str, FloatArray | None],
-        random_state: np.random.RandomState,
-        options: em.EMOptions,
-        frame: Frame | None,
-    ) -> seeding.Start:
-        return seeding.initial_parameters(
-            data,
-            self._structure(),
-            self.n_components,
-            init_params=self.init_params,
-            options=options,
-            random_state=random_state,
-            frame=frame,
-            **given,
-        )
-
-    def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
-        return {
-            **attributes_of_parameters(self._structure(), result.parameters),
-            "converged_": bool(result.converged),
-            "n_iter_": int(result.n_iter),
-            "lower_bound_": float(result.lower_bound),
-            "lower_bounds_": [float(bound) for bound in result.lower_bounds],
-            "history_": result.history,
-            "n_repairs_": int(result.n_repairs),
-        }
-
-    def log_prob_components(self, X: Any, out: Any = None) -> FloatArray:
-        """Compute the log-density of each row under each component, weights left out.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or a source of rows
-            The rows, as in :meth:`fit`; of a source also those of weight 0.
-
-        out : ndarray of shape (n_samples, n_components), float64, or a file's name, default=None
-            Where to write: an array, of any strides; or the name of a .npy file, written part by part and put
-            in its place when it is whole. None: a new array.
-
-        Returns
-        -------
-        log_prob : ndarray of shape (n_samples, n_components), float64
-            ``log N(x_n; means_[k], covariances_[k])``. With ``log(weights_)`` added, its log-sum-exp over
-            components is :meth:`score_samples`. `out`, where it is given, as there.
-
-        Raises
-        ------
-        ValueError
-            As in :meth:`score_samples`.
-        MemoryError
-            If n_samples x n_components numbers do not fit into memory.
-        """
-        structure, parameters = self._model()
-        unweighted = rows.unweighted(structure, parameters, effective_n_threads(self.n_jobs))
-        return self._outputs(outputs.SCORES, X, out, unweighted)
 
     # ---- other ways to a mixture -------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._attributes import attribute_parameters
+from ._attributes import attribute_parameters, attributes_of_parameters
 from ._fitted import FittedMixture
 from ._typing import BoolArray, FloatArray
 from ._validation import check_largest_weight, check_rows, check_sample_weight, explained_memory_error
@@ -207,17 +207,6 @@ class IncrementalMixin(FittedMixture):
         structure: Structure = self._structure()
         parameters = attribute_parameters(self, structure, needs_covariances=True)
         return structure, parameters, _fingerprint(structure, parameters)
-
-
-def attributes_of_parameters(structure: Structure, parameters: Parameters) -> dict[str, Any]:
-    """Attributes of an estimator, by name."""
-    return {
-        "weights_": parameters.weights,
-        "means_": parameters.means,
-        "covariances_": parameters.covariances,
-        "precisions_cholesky_": parameters.precisions_cholesky,
-        "precisions_": structure.precisions(parameters.precisions_cholesky),
-    }
 
 
 def _fingerprint(structure: Structure, parameters: Parameters) -> bytes:

@@ -5,7 +5,7 @@ An archive of format 1 holds
     header                      JSON as bytes: format "fastgmm", version 1, name of the estimator's class,
                                 parameters of the constructor, history_
     weights_, means_, covariances_, precisions_cholesky_        float64, in the shapes of the attributes
-    lower_bound_, lower_bounds_ (float64), n_iter_, n_repairs_ (int64), converged_ (bool)     where set
+    lower_bound_, lower_bounds_ (float64), n_iter_, n_repairs_, n_steps_ (int64), converged_ (bool)  where set
     feature_names_in_                                           text, where set
     weights_init, means_init, precisions_init                   float64, where given to the constructor
 
@@ -36,6 +36,7 @@ _OPTIONAL = {  # member: its type
     "converged_": "|b1",
     "n_iter_": "<i8",
     "n_repairs_": "<i8",
+    "n_steps_": "<i8",
     "lower_bound_": "<f8",
     "lower_bounds_": "<f8",
 }
@@ -204,7 +205,7 @@ def _set_optional(mixture: Any, members: Members) -> None:
         )
         refuse_unless(not np.isnan(values).any(), f"{name} is not a number")
         setattr(mixture, name, values.tolist())
-    for name in ("n_iter_", "n_repairs_"):
+    for name in ("n_iter_", "n_repairs_", "n_steps_"):
         refuse_unless(getattr(mixture, name, 0) >= 0, f"{name} is negative")
     if "feature_names_in_" in members:
         names = members["feature_names_in_"]

@@ -163,6 +163,34 @@ class Statistics:
             total_weight=self.total_weight * factor,
         )
 
+    def mixed(self, other: Statistics, share: float) -> Statistics:
+        """(1 - share) of these statistics and `share` of others, about the references of these.
+
+        Responsibilities of the two may come from different parameters, as those of the batches of stepwise EM
+        do: what comes out belongs to none. Counts (n_rows, pairs ...) are of both.
+        """
+        if self.structure != other.structure:
+            raise ValueError("these statistics are of different covariance structures and cannot be mixed")
+        if not np.array_equal(self.frame.scale, other.frame.scale):
+            raise ValueError("these statistics were made in frames of different scale and cannot be mixed")
+        other = other.about(self.reference)
+        kept = 1.0 - share
+        return replace(
+            self,
+            weight=kept * self.weight + share * other.weight,
+            first=kept * self.first + share * other.first,
+            second=kept * self.second + share * other.second,
+            log_likelihood=kept * self.log_likelihood + share * other.log_likelihood,
+            log_max_responsibility=kept * self.log_max_responsibility + share * other.log_max_responsibility,
+            total_weight=kept * self.total_weight + share * other.total_weight,
+            n_rows=self.n_rows + other.n_rows,
+            pairs=self.pairs + other.pairs,
+            pairs_centred=self.pairs_centred + other.pairs_centred,
+            pairs_single=self.pairs_single + other.pairs_single,
+            pairs_skipped=self.pairs_skipped + other.pairs_skipped,
+            fingerprint=b"",
+        )
+
     def about(self, reference: ArrayLike) -> Statistics:
         """The same moments about other reference points: exact algebra, in floating point.
 

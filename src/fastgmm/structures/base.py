@@ -97,6 +97,9 @@ class Structure(Protocol):
     def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
         """M-step."""
 
+    def second_of(self, parameters: Parameters, scale: FloatArray, reg_covar: float) -> FloatArray:
+        """`Statistics.second` about the means, of which `estimate` makes these covariances."""
+
     def floored(self, covariances: FloatArray, frame: Frame) -> FloatArray:
         """Covariances raised to FLOOR of the data's variances and to correlations of condition 1 / FLOOR."""
 

@@ -106,6 +106,9 @@ class Diag:
             roots = 1.0 / np.sqrt(covariances)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
 
+    def second_of(self, parameters: Parameters, scale: FloatArray, reg_covar: float) -> FloatArray:
+        return parameters.weights[:, None] * (parameters.covariances - reg_covar) * scale**2
+
     def floored(self, covariances: FloatArray, frame: Frame) -> FloatArray:
         return raised_variances(covariances, frame.scale)
 

@@ -149,6 +149,10 @@ class Full:
         singular = singular_matrices(covariances, roots, rounding_of(means, reg_covar)) | (failed != 0)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
 
+    def second_of(self, parameters: Parameters, scale: FloatArray, reg_covar: float) -> FloatArray:
+        covariances = parameters.covariances - reg_covar * np.eye(scale.size)
+        return parameters.weights[:, None, None] * covariances * scale[:, None] * scale
+
     def floored(self, covariances: FloatArray, frame: Frame) -> FloatArray:
         return np.array([raised_matrix(covariance, frame) for covariance in covariances])
 

@@ -108,6 +108,9 @@ class Spherical:
             roots = 1.0 / np.sqrt(covariances)
         return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
 
+    def second_of(self, parameters: Parameters, scale: FloatArray, reg_covar: float) -> FloatArray:
+        return parameters.weights * (parameters.covariances - reg_covar) * (scale.size * scale[0] ** 2)
+
     def floored(self, covariances: FloatArray, frame: Frame) -> FloatArray:
         return raised_variances(covariances, frame.scale[0])
 

@@ -141,6 +141,10 @@ class Tied:
             np.full(weights.shape, singular),
         )
 
+    def second_of(self, parameters: Parameters, scale: FloatArray, reg_covar: float) -> FloatArray:
+        covariance = parameters.covariances - reg_covar * np.eye(scale.size)
+        return parameters.weights.sum() * covariance * scale[:, None] * scale
+
     def floored(self, covariances: FloatArray, frame: Frame) -> FloatArray:
         return raised_matrix(covariances, frame)
 

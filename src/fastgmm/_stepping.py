@@ -1,0 +1,250 @@
+"""`partial_fit` of stepwise EM: one step per call, and what is kept from one call to the next."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+
+from . import em, stepwise
+from ._seeded import SeededMixture
+from ._validation import FloatArray, check_block_weight, check_rows, explained_memory_error
+from .blocks import ArrayData
+from .sources import Data
+from .threads import effective_n_threads, single_threaded_blas
+
+# A stream is seeded from its first rows: so many per component, and more than a covariance has dimensions.
+SEED_ROWS_PER_COMPONENT = 10
+
+
+class Waiting(NamedTuple):
+    """The first rows of a stream, until there are enough of them to seed from."""
+
+    X: FloatArray
+    sample_weight: FloatArray | None
+    n_seeded: int  # rows that the parameters were seeded from that serve meanwhile
+
+    def rows(self) -> ArrayData:
+        """The rows, as data."""
+        return ArrayData(self.X, self.sample_weight)
+
+
+class SteppingMixture(SeededMixture):
+    """Mixtures that go on from their last step: in `partial_fit`, or with epochs of steps.
+
+    The constructor has `kappa`, `t0`, `min_step` and `averaging`. Two attributes are kept beside the model:
+    `_running`, None before the first step, and `_waiting`, the first rows of a stream while they are too few.
+    """
+
+    def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
+        assert isinstance(result, stepwise.StepwiseResult)
+        running = result.running
+        # what is kept to go on from does not change when users edit attributes in place
+        result.parameters = type(result.parameters)(*(array.copy() for array in result.parameters))
+        return {
+            **super()._attributes_of(result),
+            "n_steps_": 0 if running is None else running.n_steps,
+            "_running": running,
+            "_waiting": None,
+        }
+
+    def _options(self, n_threads: int, deadline: float = np.inf) -> em.EMOptions:
+        return em.EMOptions(
+            tol=float(self.tol),
+            reg_covar=float(self.reg_covar),
+            max_iter=int(self.max_iter),
+            repair=self.repair,
+            n_threads=n_threads,
+        )
+
+    def _rule(self) -> stepwise.Rule:
+        return stepwise.Rule(float(self.kappa), float(self.t0), float(self.min_step), self.averaging)
+
+    def _going_on(self, parameters: Any, options: em.EMOptions) -> stepwise.Running:
+        """What steps go on from: as it was kept, or the attributes where they were set or edited since."""
+        structure, n_steps = self._structure(), int(getattr(self, "n_steps_", 0))
+        running: stepwise.Running | None = getattr(self, "_running", None)
+        if running is None:
+            return stepwise.begin(parameters, structure, options.reg_covar, n_steps=n_steps)
+        with single_threaded_blas():
+            written = stepwise.final_parameters(running, structure, options)
+        if all(np.array_equal(now, then) for now, then in zip(parameters, written)):
+            return replace(running, n_steps=n_steps)
+        return stepwise.begin(parameters, structure, options.reg_covar, n_steps=n_steps)
+
+    # ---- partial_fit -------------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Make one step towards a batch of rows.
+
+        The first call begins a stream: with `weights_init`, `means_init` and `precisions_init` from there,
+        else rows are kept until there are ``n_components * max(10, n_features + 1)`` of positive weight to
+        seed from; all of them then make the first step. Until then a provisional mixture is seeded whenever
+        twice as many rows have come, the first time from as many as components (at least 2); methods that
+        need a mixture raise NotFittedError before. After `fit` or `load` it goes on from there.
+
+        If the call is interrupted or fails, the attributes stay as they were.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The batch: any number of rows, one is enough. A source is read twice and makes one step as well.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts within the batch. The length of the step does not depend on it, nor
+            on the number of rows; a batch without any weight makes no step.
+
+        Returns
+        -------
+        self : object
+            The mixture after the step.
+
+        Raises
+        ------
+        ValueError
+            For options, rows, weights or starting arrays that are not valid, and other features or
+            `n_components` than before; with `repair='raise'`, for a component that collapses.
+        TypeError
+            For sparse matrices and arrays on another device.
+
+        Warns
+        -----
+        RepairWarning
+            If components had to be repaired in this step; with their numbers.
+        """
+        self._partial_fit(X, sample_weight)
+        return self
+
+    def _partial_fit(self, X: Any, sample_weight: Any) -> None:
+        candidate = copy(self)
+        n_threads = effective_n_threads(self.n_jobs)
+        random_state = check_random_state(self.random_state)
+        data, seeds = self._batch_of(X, sample_weight, candidate, random_state, n_threads)
+        n_features = int(candidate.n_features_in_)
+        given, options = self._check_start(n_features), self._options(n_threads)
+        attributes: dict[str, Any] = {
+            name: getattr(candidate, name)
+            for name in ("n_features_in_", "feature_names_in_")
+            if hasattr(candidate, name)
+        }
+        result = stepwise.StepwiseResult(None)  # type: ignore[arg-type]
+        request = f"a step of {self.n_components} components x {n_features} features"
+        remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
+        if data is not None and seeds is not None:
+            with single_threaded_blas(), explained_memory_error(request, remedy):
+                attributes |= self._advance(data, seeds, given, options, random_state, result)
+        self.__dict__.update(attributes)
+        self._warn_about_repairs(result, 5)  # itself, _partial_fit, partial_fit, its decorator, the caller
+
+    def _batch_of(
+        self,
+        X: Any,
+        sample_weight: Any,
+        candidate: Self,
+        random_state: np.random.RandomState,
+        n_threads: int,
+    ) -> tuple[Data | None, ArrayData | None]:
+        """A batch validated, and its rows to seed from; None where nothing in it has weight."""
+        reset = not hasattr(self, "n_features_in_")
+        if reset and hasattr(self, "means_"):
+            candidate.n_features_in_ = np.shape(self.means_)[-1]  # attributes set by hand
+            reset = False
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        if weights is not None and weights.dtype.kind in "biuf" and not weights.any() and weights.ndim == 1:
+            X = check_rows(candidate, X, reset=reset)
+            check_block_weight(weights, len(X), "", 0)
+            return None, None
+        _, data, seeds = self._rows_of(
+            X, sample_weight, candidate, random_state, n_threads, reset=reset, min_rows=1
+        )
+        if isinstance(data, ArrayData):
+            data.frame(n_threads)  # refuses rows whose variances float64 has no numbers for
+        return data, seeds
+
+    def _advance(
+        self,
+        data: Data,
+        seeds: ArrayData,
+        given: dict[str, FloatArray | None],
+        options: em.EMOptions,
+        random_state: np.random.RandomState,
+        result: stepwise.StepwiseResult,
+    ) -> dict[str, Any]:
+        """Attributes after a step, or while rows are waiting; `result` is told of repairs."""
+        structure = self._structure()
+        waiting: Waiting | None = getattr(self, "_waiting", None)
+        if waiting is None and hasattr(self, "means_"):
+            what = f"partial_fit continues {type(self).__name__}"
+            parameters = self._fitted_parameters(
+                data.n_features, what, "Clone the estimator to start afresh."
+            )
+            running = self._going_on(parameters, options)
+        else:
+            if not all(value is not None for value in given.values()):
+                if waiting is not None:
+                    seeds = _together(waiting.rows(), seeds)
+                    if isinstance(data, ArrayData):
+                        data = seeds
+                n_wanted = self.n_components * max(SEED_ROWS_PER_COMPONENT, data.n_features + 1)
+                if seeds.n_positive < n_wanted:
+                    n_seeded = 0 if waiting is None else waiting.n_seeded
+                    return self._while_waiting(seeds, n_seeded, given, options, random_state)
+            start = self._make_start(seeds, given, random_state, options, None)
+            running = stepwise.begin(start.parameters, structure, options.reg_covar)
+            result.n_repairs, result.repaired = len(start.repaired), start.repaired
+        running, report = stepwise.take_step(running, data, structure, options, self._rule())
+        result.parameters = stepwise.final_parameters(running, structure, options)
+        result.running = running
+        result.n_repairs += report.n_repairs
+        result.repaired = tuple(sorted({*result.repaired, *report.repaired}))
+        result.lower_bound = report.log_likelihood / report.total_weight
+        attributes = self._attributes_of(result)
+        attributes["n_repairs_"] += getattr(self, "n_repairs_", 0)
+        return attributes | self._last_epochs()
+
+    def _while_waiting(
+        self,
+        rows: ArrayData,
+        n_seeded: int,
+        given: dict[str, FloatArray | None],
+        options: em.EMOptions,
+        random_state: np.random.RandomState,
+    ) -> dict[str, Any]:
+        """Keep the rows; a provisional mixture where there are twice as many as the last was made of."""
+        attributes: dict[str, Any] = {}
+        if rows.n_positive >= max(2 * n_seeded, self.n_components, 2):
+            # repairs are of no account: better seeds follow
+            start = self._make_start(rows, given, random_state, replace(options, repair="reseed"), None)
+            result = stepwise.StepwiseResult(start.parameters)
+            attributes = self._attributes_of(result) | self._last_epochs()
+            n_seeded = rows.n_positive
+        positive = slice(None) if rows.sample_weight is None else rows.sample_weight > 0
+        weight = None if rows.sample_weight is None else rows.sample_weight[positive]
+        X = np.array(
+            rows.X[positive], dtype=np.float64
+        )  # a copy: the caller may use the batch's memory again
+        return {**attributes, "_waiting": Waiting(X, weight, n_seeded)}
+
+    def _last_epochs(self) -> dict[str, Any]:
+        """Attributes that only `fit` changes."""
+        fresh: dict[str, Any] = {"converged_": False, "n_iter_": 0, "lower_bounds_": [], "history_": {}}
+        return {name: getattr(self, name, value) for name, value in fresh.items()}
+
+
+def _together(first: ArrayData, second: ArrayData) -> ArrayData:
+    """The rows of both."""
+    weight = None
+    if first.sample_weight is not None or second.sample_weight is not None:
+        parts = (first, second)
+        weight = np.concatenate(
+            [np.ones(p.n_rows) if p.sample_weight is None else p.sample_weight for p in parts]
+        )
+    return ArrayData(np.concatenate([first.X, np.asarray(second.X, dtype=np.float64)]), weight)
