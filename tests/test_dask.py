@@ -31,8 +31,7 @@ from fastgmm.sources.survey import Survey  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    # a port of the dashboard, if one is in use; sockets of workers that were killed
-    pytest.mark.filterwarnings("ignore:Port 8787 is already in use:UserWarning"),
+    # sockets of workers that were killed
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
@@ -47,7 +46,7 @@ NEAR = 1e-9
 @pytest.fixture(scope="module")
 def cluster():
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     ) as cluster:
         yield cluster
 
@@ -297,7 +296,7 @@ def test_same_bits_on_any_number_of_workers_and_threads(client, choice):
     # n_workers = 1 with two threads, whose computations take turns
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp://"
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", protocol="tcp://"
         ) as other,
         Client(other) as other_client,
     ):
@@ -336,6 +335,7 @@ def test_a_worker_that_is_killed_changes_nothing(client, monkeypatch, choice):
     assert not kept_anywhere(client)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_a_lost_partition_is_named(client, monkeypatch):
     X, start = rows()
