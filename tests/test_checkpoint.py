@@ -144,26 +144,26 @@ def test_what_a_maximiser_remembers_is_all_kept():
         return em.Maximiser(data, structure, data.frame(1), em.EMOptions(), 3)
 
     first = new()
-    for name, value in {
-        "n_reseeds": np.array([3, 0, 1]),
-        "hopeless": np.array([True, False, False]),
-        "floored": np.array([False, True, False]),
-        "repaired": {0, 2},
-        "n_repairs": 5,
-        "single": True,
-        "double_passes": 2,
-        "shared_second": np.eye(4),
-    }.items():
-        setattr(first, name, value)
+    for of, name, value in (
+        (first.repairs, "n_reseeds", np.array([3, 0, 1])),
+        (first.repairs, "floored", np.array([False, True, False])),
+        (first.repairs, "repaired", {0, 2}),
+        (first.repairs, "n_repairs", 5),
+        (first, "hopeless", np.array([True, False, False])),
+        (first, "single", True),
+        (first, "double_passes", 2),
+        (first, "shared_second", np.eye(4)),
+    ):
+        setattr(of, name, value)
     first.n_active = 1.5
     kept, pruning_before = first.state(), first.collector.pruning
     second = new()
     for maximiser in (first, second):
         maximiser.restore(kept)
-        assert maximiser.n_reseeds.tolist() == [3, 0, 1]
+        assert maximiser.repairs.n_reseeds.tolist() == [3, 0, 1]
         assert maximiser.hopeless.tolist() == [True, False, False]
-        assert maximiser.floored.tolist() == [False, True, False]
-        assert (maximiser.repaired, maximiser.n_repairs) == ({0, 2}, 5)
+        assert maximiser.repairs.floored.tolist() == [False, True, False]
+        assert (maximiser.repairs.repaired, maximiser.repairs.n_repairs) == ({0, 2}, 5)
         assert maximiser.single is True
         assert maximiser.double_passes == 2
         np.testing.assert_array_equal(maximiser.shared_second, np.eye(4))
@@ -173,9 +173,9 @@ def test_what_a_maximiser_remembers_is_all_kept():
     assert set(vars(first)) == {
         *("structure", "frame", "options", "n_components", "collector"),  # the same throughout
         *("seconds", "pairs", "pairs_centred", "pairs_single"),  # of one iteration
-        *("n_reseeds", "hopeless", "floored", "repaired", "n_repairs", "single", "double_passes"),
-        *("shared_second", "n_active"),
+        *("repairs", "hopeless", "single", "double_passes", "shared_second", "n_active"),
     }
+    assert set(vars(first.repairs)) == {"n_reseeds", "floored", "repaired", "n_repairs"}
 
 
 @pytest.mark.parametrize("of_two_kinds", [False, True])

@@ -22,7 +22,10 @@ from .sources import Data
 # Rows of a batch where none are asked for: docs/mini_batch.md has the measurements. A batch has to tell each
 # component something of its covariance.
 FEWEST_ROWS, ROWS_PER_COMPONENT = 1024, 32
-_OF_FULL_EM = ("n_init", "verbose_interval", "acceleration", "arithmetic")
+_OF_FULL_EM = (
+    *("n_init", "verbose_interval", "acceleration", "arithmetic"),
+    *("checkpoint", "checkpoint_every", "max_time"),
+)
 
 
 class MiniBatchGaussianMixture(SteppingMixture):
