@@ -288,6 +288,28 @@ def test_errors_leave_the_attributes_as_they_were():
     assert (mixture.means_.tobytes(), sorted(vars(mixture))) == before
 
 
+def test_one_row_is_refused_as_in_memory():
+    with pytest.raises(ValueError, match=r"X has 1 row\(s\), but 2 or more are needed for a fit"):
+        GaussianMixture(1).fit(BlockRows([rows(1)]))
+
+
+def test_blocks_that_are_frames_have_the_same_columns():
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(rows(100), columns=list("abc"))
+    other = X[["b", "a", "c"]]
+    mixture = GaussianMixture(2, random_state=0).fit([X[:50], X[50:]])
+    assert mixture.feature_names_in_.tolist() == ["a", "b", "c"]
+    for call in (mixture.score, mixture.predict, mixture.accumulate, mixture.fit):
+        with pytest.raises(
+            ValueError, match=r"columns of block 1 are \['b', 'a', 'c'\], but \['a', 'b', 'c'\]"
+        ):
+            call([X[:50], other[50:]])
+    with pytest.raises(ValueError, match=r"columns of block 0"):
+        mixture.score([other])
+    assert mixture.score([X.to_numpy()]) == mixture.score([X])
+    assert not hasattr(GaussianMixture(2, random_state=0).fit([X.to_numpy()]), "feature_names_in_")
+
+
 @pytest.mark.parametrize(
     ("weight", "message"),
     [

@@ -266,12 +266,15 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             data.on_part = report.on_part
             data.survey(partial(rows_to_seed_from, self.n_components), random_state)
         data.on_part = None
+        if data.n_rows < min_rows:
+            raise ValueError(f"X has {data.n_rows} row(s), but {min_rows} or more are needed for a fit.")
         if not reset:
             return source, data, data.seeds
         candidate.n_features_in_ = data.n_features
         candidate.__dict__.pop("feature_names_in_", None)
-        if source.feature_names is not None:
-            candidate.feature_names_in_ = source.feature_names
+        names = getattr(data, "feature_names", source.feature_names)
+        if names is not None:
+            candidate.feature_names_in_ = names
         return source, data, data.seeds
 
     def _options(self, n_threads: int, deadline: float) -> em.EMOptions:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _get_feature_names, validate_data
 
 from ._typing import FloatArray as FloatArray
 
@@ -112,6 +112,14 @@ def check_block(X: Any, place: str, first: int, *, look: bool) -> NDArray[Any]:
                 f"column {column}. Drop such rows or fill them in."
             )
     return X
+
+
+def column_names(X: Any) -> NDArray[np.object_] | None:
+    """Names of the columns of a frame where all are strings, None for all else."""
+    if type(X) is np.ndarray:
+        return None
+    names: NDArray[np.object_] | None = _get_feature_names(X)
+    return names
 
 
 def check_enough_rows(n_rows: int, n_positive: int, n_components: int) -> None:

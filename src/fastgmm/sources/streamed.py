@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._typing import FloatArray
-from .._validation import check_block, check_block_weight
+from .._validation import check_block, check_block_weight, column_names
 from ..blocks import ArrayData, Sizes
 from ..collector import ArrayCollector, Request, Setting
 from ..frame import Frame, make_frame
@@ -33,6 +33,7 @@ class StreamedData:
 
     def __init__(self, source: Source, n_threads: int) -> None:
         self.source, self.n_threads = source, n_threads
+        self.feature_names = source.feature_names  # else those of the first frame among the blocks
         self.parts_seen: list[Sizes] | None = None  # once all have been checked
         self.n_features: int = 0
         self.n_rows = self.n_positive = 0
@@ -47,7 +48,9 @@ class StreamedData:
     def expect(self, n_features: int, names: NDArray[np.object_] | None = None) -> None:
         """Refuse rows of other features than these."""
         self.n_features = n_features
-        check_feature_names(self.source.feature_names, names)
+        check_feature_names(self.feature_names, names)
+        if names is not None:
+            self.feature_names = names
 
     # ---- parts ---------------------------------------------------------------------------------------------
 
@@ -104,10 +107,22 @@ class StreamedData:
         if X.shape[1] != self.n_features:
             where = f" in {block.place}" if block.place else ""
             raise ValueError(f"X has {X.shape[1]} features{where}, but {self.n_features} are expected.")
+        self._check_names(block)
         weight = block.sample_weight
         if weight is not None:
             weight = check_block_weight(weight, len(X), block.place, block.first)
         return X, weight
+
+    def _check_names(self, block: Block) -> None:
+        """Columns of frames have the same names in all blocks; other blocks have none."""
+        names = column_names(block.X)
+        if self.feature_names is None:
+            self.feature_names = names
+        elif names is not None and list(names) != list(self.feature_names):
+            raise ValueError(
+                f"The columns of {block.place} are {list(names)[:5]}, but {list(self.feature_names)[:5]} are "
+                "expected (up to five are shown). Give all blocks the same columns in the same order."
+            )
 
     # ---- what a fit needs to know beforehand ---------------------------------------------------------------
 
