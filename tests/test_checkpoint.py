@@ -431,6 +431,22 @@ def test_a_random_state_is_left_alone_where_rows_differ(path, passes):
     np.testing.assert_array_equal(before, mixture.random_state.get_state()[1])
 
 
+def test_a_random_state_is_left_alone_by_rows_that_are_refused(path, passes):
+    assert passes.stop("race", 12, checkpoint=path)
+    mixture = fits.mixture_of("race", checkpoint=path, random_state=np.random.RandomState(5))
+    before = mixture.random_state.get_state()[1].copy()
+    bad = fits.overlapping()
+    bad[7, 1] = np.nan
+    for X, options in (
+        (bad, {}),
+        (fits.overlapping()[:3], {}),
+        (fits.overlapping(), {"sample_weight": "no"}),
+    ):
+        with pytest.raises(ValueError, match=r"."):
+            mixture.fit(X, **options)
+    np.testing.assert_array_equal(before, mixture.random_state.get_state()[1])
+
+
 def test_a_race_that_would_be_no_race(path, passes):
     assert passes.stop("race", 12, checkpoint=path)
     with pytest.raises(ValueError, match=r"runs are compared \(n_init, max_iter\): \[3, 8\] there, \[\] now"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABCMeta, abstractmethod
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -217,10 +218,11 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         if path is not None and self.max_iter > 0:
             checkpoint = Checkpoint(path, int(self.checkpoint_every), self, random_state)
             random_state = checkpoint.random_state
-        X, data, seeds = self._rows_of(X, sample_weight, candidate, random_state, n_threads)
-        check_enough_rows(data.n_rows, data.n_positive, self.n_components)
-        last = self._last_fit(data.n_features)
-        given = self._check_start(data.n_features)
+        with nullcontext() if checkpoint is None else checkpoint.until_accepted():
+            X, data, seeds = self._rows_of(X, sample_weight, candidate, random_state, n_threads)
+            check_enough_rows(data.n_rows, data.n_positive, self.n_components)
+            last = self._last_fit(data.n_features)
+            given = self._check_start(data.n_features)
         request = f"a fit of {self.n_components} components to {data.n_rows} x {data.n_features} rows"
         remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
         try:

@@ -22,6 +22,8 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -128,16 +130,22 @@ class Checkpoint:
         self.standing = standing
         if not self.exists:
             return standing
-        try:
+        with self.until_accepted():
             self._compare(self._identity)
             self._parse(shapes)
-        except ValueError:
-            if self._callers is not None:
-                self.random_state.set_state(self._callers)
-            raise
         self._draw_again("now")
         self._members = {}
         return self.standing
+
+    @contextmanager
+    def until_accepted(self) -> Iterator[None]:
+        """What is refused meanwhile, arguments or the file, leaves the caller's random state as it was."""
+        try:
+            yield
+        except BaseException:
+            if self._callers is not None:
+                self.random_state.set_state(self._callers)
+            raise
 
     def _read(self) -> None:
         try:
