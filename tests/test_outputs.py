@@ -123,6 +123,13 @@ def test_out_must_not_be_the_rows(X):
         mixture.predict_proba(X, out=X)
 
 
+def test_out_must_not_be_a_block(X):
+    """Outputs of the first rows take the place of rows that are yet to be read."""
+    mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0.0, 0.0], [1.0, 1.0]], [np.eye(2)] * 2)
+    with pytest.raises(ValueError, match=r"out shares memory with X"):
+        mixture.score_samples(BlockRows([X]), out=X.reshape(-1)[N:])
+
+
 @pytest.mark.parametrize(
     ("n", "message"), [(N - 1, "room for 8491 rows, but X has more"), (N + 1, "8493 rows, but X has 8492")]
 )

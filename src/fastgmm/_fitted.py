@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from . import outputs, persistence, rows
@@ -30,6 +31,10 @@ class FittedMixture(DensityMixin, BaseEstimator):
     The attributes are the model: they are read anew by every call, so that they can be set or edited by hand.
     What is derived from them is kept only as long as they hold the same numbers.
     """
+
+    # where outputs go is for callers to say: it is no metadata, which meta-estimators route
+    __metadata_request__predict: ClassVar[dict[str, str]] = {"out": UNUSED}
+    __metadata_request__predict_proba: ClassVar[dict[str, str]] = {"out": UNUSED}
 
     def _structure(self) -> Any:
         if self.covariance_type not in STRUCTURES:

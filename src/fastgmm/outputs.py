@@ -58,8 +58,7 @@ def of_array(output: Output, scorer: Scorer, X: RowArray, out: Any = None) -> ND
             result = np.empty(shape, output.dtype)
             output.write(scorer, X, result)
             return result
-    if isinstance(out, np.ndarray) and np.may_share_memory(out, X):
-        raise ValueError("out shares memory with X: rows would be overwritten before they are read.")
+    _check_apart(out, X)
     with _sink(output, scorer, out, len(X)) as sink:
         _write(output, scorer, X, sink)
     return sink.result()
@@ -73,6 +72,7 @@ def of_source(output: Output, scorer: Scorer, data: StreamedData, out: Any = Non
         with _sink(output, scorer, out, n_rows) as sink:
             with closing(data.parts()) as parts:
                 for part in parts:
+                    _check_apart(out, part.X)
                     _write(output, scorer, part.X, sink)
             if not sink.n_rows:
                 raise ValueError("X has no rows: 1 or more are needed.")
@@ -119,6 +119,11 @@ def _check_out(output: Output, out: Any, n_rows: int | None, of_row: tuple[int, 
         raise ValueError(f"out has the shape {out.shape}, expected {expected} for {output.method} of X.")
     if not out.flags.writeable:
         raise ValueError("out is read-only: outputs are to be written to it.")
+
+
+def _check_apart(out: Any, X: RowArray) -> None:
+    if isinstance(out, np.ndarray) and np.may_share_memory(out, X):
+        raise ValueError("out shares memory with X: rows would be overwritten before they are read.")
 
 
 class Sink(ABC):

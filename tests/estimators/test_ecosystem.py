@@ -103,6 +103,13 @@ def test_sample_weight_that_nobody_asked_for_is_not_passed_on(rows):
             pipeline.fit(rows, sample_weight=np.ones(len(rows)))
 
 
+def test_where_outputs_go_is_no_metadata():
+    requests = GaussianMixture().get_metadata_routing()
+    assert "out" not in requests.predict.requests
+    assert "out" not in requests.predict_proba.requests
+    assert not hasattr(GaussianMixture(), "set_predict_request")
+
+
 # ---- copies ----------------------------------------------------------------------------------------------
 
 
