@@ -184,8 +184,13 @@ def test_a_path_that_cannot_be_written(tmp_path, monkeypatch):
     folder.mkdir()
     with pytest.raises(FileNotFoundError, match=r"cannot be written.*Choose a path in a folder that exists"):
         GaussianMixture(2, checkpoint=tmp_path / "none" / "fit.npz").fit(fits.overlapping())
-    with pytest.raises(OSError, match=r"cannot be written|Is a directory"):
-        GaussianMixture(2, checkpoint=folder).fit(fits.overlapping())
+    for path in (folder, ""):
+        with pytest.raises(IsADirectoryError, match=r"cannot be written: it is a folder. Choose a path"):
+            GaussianMixture(2, checkpoint=path).fit(fits.overlapping())
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe")  # opening it would wait for ever
+        with pytest.raises(OSError, match=r"cannot be written: it is not a regular file. Choose a path"):
+            GaussianMixture(2, checkpoint=folder / "pipe").fit(fits.overlapping())
     assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -253,6 +258,14 @@ def test_files_left_by_killed_fits_go_away(path):
     fits.fit("plain", checkpoint=path)
     assert not any(file.exists() for file in ours)
     assert all(file.exists() for file in others)
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="no links here")
+def test_a_link_to_a_file_that_is_not_there_yet(path, tmp_path):
+    path.symlink_to(tmp_path / "target.npz")
+    whole = fits.fit("plain", checkpoint=path)
+    assert (tmp_path / "target.npz").exists()
+    assert fits.fit("plain", checkpoint=path) == whole
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="no links here")

@@ -89,7 +89,8 @@ class Checkpoint:
         self._header: dict[str, Any] = {}
         self._callers: Any = None  # where the caller's random state was
         random_state_to_json(random_state)  # ValueError where it cannot be kept
-        self.exists = os.path.lexists(self.path)
+        self._whole = os.path.realpath(self.path)  # links are followed, as where it is written
+        self.exists = os.path.isfile(self._whole)
         if self.exists:
             self._read()
             self._compare(self._identity)
@@ -355,9 +356,11 @@ class Checkpoint:
 
     def _try_to_write(self) -> None:
         try:
-            if os.path.isdir(self.path):
+            if os.path.isdir(self._whole):
                 raise IsADirectoryError("it is a folder")
-            probe = f"{self.path}.{os.getpid()}.00000000.tmp"
+            if os.path.exists(self._whole):
+                raise OSError("it is not a regular file")
+            probe = f"{self._whole}.{os.getpid()}.00000000.tmp"
             with open(probe, "wb"):
                 pass
             os.unlink(probe)
@@ -369,9 +372,8 @@ class Checkpoint:
 
     def _remove_left_overs(self) -> None:
         """Files that were being written when fits with this path were killed."""
-        whole = os.path.realpath(self.path)
-        for name in glob.glob(f"{glob.escape(whole)}.*.tmp"):
-            if re.fullmatch(r"\.\d+\.[0-9a-f]{8}\.tmp", name[len(whole) :]):
+        for name in glob.glob(f"{glob.escape(self._whole)}.*.tmp"):
+            if re.fullmatch(r"\.\d+\.[0-9a-f]{8}\.tmp", name[len(self._whole) :]):
                 try:
                     os.unlink(name)
                 except OSError:
