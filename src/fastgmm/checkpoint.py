@@ -29,10 +29,10 @@ from typing import Any
 
 import numpy as np
 
-from . import archive
+from . import archive, identity
 from ._typing import FloatArray
 from .archive import Refused, refuse_unless
-from .blocks import SAMPLE_ROWS, ArrayData
+from .blocks import ArrayData
 from .frame import Frame
 from .loop_state import EMResult, LoopState
 from .parameters import Parameters
@@ -40,13 +40,6 @@ from .persistence import random_state_from_json, random_state_to_json
 from .restarts import Standing
 
 FORMAT, VERSION = "fastgmm checkpoint", 1
-
-# What may differ from one call to the next: it changes how long a fit runs and what it tells, or is compared
-# in another way (random_state by its draws, warm_start by the parameters that it starts from).
-FREE = {
-    "checkpoint", "checkpoint_every", "max_iter", "max_time", "n_jobs", "verbose", "verbose_interval",
-    "warm_start",
-}  # fmt: skip
 
 _REMEDY = "Delete the file to start afresh, or choose another path."
 _DIGEST = 64  # bytes of a SHA-256 in hexadecimal digits
@@ -84,7 +77,7 @@ class Checkpoint:
         self.repaired_at_start: tuple[int, ...] = ()  # of that run
         self.random_state = random_state
         self._has_warned = False
-        self._identity = _options_of(estimator)
+        self._identity = identity.of_options(estimator)
         self._members: dict[str, np.ndarray] = {}
         self._header: dict[str, Any] = {}
         self._callers: Any = None  # where the caller's random state was
@@ -125,9 +118,9 @@ class Checkpoint:
         heats : iterations after which runs are compared
         shapes : of the parameters, by name
         """
-        self._identity |= _data_identity(data, seeds, frame)
+        self._identity |= identity.of_rows(data, seeds, frame)
         self._identity["iterations after which runs are compared (n_init, max_iter)"] = heats
-        self._identity["what warm_start continues from"] = _start_identity(started_from)
+        self._identity["what warm_start continues from"] = identity.of_start(started_from)
         self.standing = standing
         if not self.exists:
             return standing
@@ -378,65 +371,6 @@ class Checkpoint:
                     os.unlink(name)
                 except OSError:
                     continue  # it harms nobody
-
-
-# ---- which fit it is -----------------------------------------------------------------------------------
-
-
-def _options_of(estimator: Any) -> dict[str, Any]:
-    options = {"estimator": type(estimator).__name__}
-    for name, value in sorted(estimator.get_params(deep=False).items()):
-        if name not in FREE:
-            options[name] = _described(value)
-    return options
-
-
-def _described(value: Any) -> Any:
-    """An option as JSON keeps it; arrays by their digest."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.random.RandomState):
-        return "RandomState"
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        return repr(value)
-    return f"array of shape {array.shape}, {_digest(array)}"
-
-
-def _digest(*arrays: Any) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _data_identity(data: Any, seeds: ArrayData, frame: Frame) -> dict[str, Any]:
-    """What can be known of the rows without another look at all of them."""
-    parts = getattr(data, "parts_seen", None)
-    if isinstance(data, ArrayData):
-        is_single = data.X.dtype == np.float32
-    else:
-        is_single = bool(getattr(data, "is_single", False))
-    return {
-        "number of rows of X": int(data.n_rows),
-        "number of features of X": int(data.n_features),
-        "type of X": "float32" if is_single else "float64",
-        "rows of positive weight": int(data.n_positive),
-        "sum of sample_weight": float(data.total_weight),
-        "blocks of X": None if parts is None else _digest(np.array(parts, dtype=np.int64)),
-        "means and scales of X": _digest(frame.shift, frame.scale),
-        "some rows of X": _digest(seeds.sample(SAMPLE_ROWS)),
-    }
-
-
-def _start_identity(started_from: tuple[Any, float] | None) -> str | None:
-    if started_from is None:
-        return None
-    parameters, bound = started_from
-    return _digest(*parameters, np.float64(bound))
 
 
 # ---- results as members --------------------------------------------------------------------------------
