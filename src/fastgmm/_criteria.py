@@ -28,8 +28,8 @@ class CriteriaMixin(FittedMixture):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The rows, as in :meth:`fit`.
 
         sample_weight : array-like of shape (n_samples,), default=None
             How many times each row counts. None: once.
@@ -53,8 +53,8 @@ class CriteriaMixin(FittedMixture):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The rows, as in :meth:`fit`.
 
         sample_weight : array-like of shape (n_samples,), default=None
             How many times each row counts. None: once.
@@ -78,8 +78,8 @@ class CriteriaMixin(FittedMixture):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The rows, as in :meth:`fit`.
 
         sample_weight : array-like of shape (n_samples,), default=None
             How many times each row counts. None: once.

@@ -1,4 +1,4 @@
-"""Sources of rows. So far: arrays in memory or memory-mapped, read where they lie."""
+"""Rows of arrays, in memory or memory-mapped, read where they lie; sources/ has all others."""
 
 from __future__ import annotations
 

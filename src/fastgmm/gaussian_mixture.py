@@ -135,7 +135,7 @@ class GaussianMixture(IncrementalMixin, SeededMixture):
         Whether the kept run converged.
 
     n_iter_ : int
-        Iterations of the kept run.
+        Iterations of the kept run, and of :meth:`update` since.
 
     lower_bound_ : float
         Mean log-likelihood per row of the training data, of the parameters before the last M-step.
@@ -144,14 +144,14 @@ class GaussianMixture(IncrementalMixin, SeededMixture):
         `lower_bound_` of each iteration.
 
     history_ : dict of list
-        What the kept run recorded at each iteration of the last call of `fit`: "lower_bound"; "seconds_pass"
-        and "seconds_estimate", in passes over the rows and beside them; "pairs", how often a component was
-        scored for a block of rows, of which "pairs_centred" by the projected kernel and "pairs_single" in
-        float32; "second_looks", components whose moments were taken again; "repairs"; "taken_back", 1 for an
-        accelerated step that was.
+        What the kept run recorded at each iteration of the last call of `fit`, and :meth:`update` since:
+        "lower_bound"; "seconds_pass" and "seconds_estimate", in passes over the rows and beside them;
+        "pairs", how often a component was scored for a block of rows, of which "pairs_centred" by the
+        projected kernel and "pairs_single" in float32; "second_looks", components whose moments were taken
+        again; "repairs"; "taken_back", 1 for an accelerated step that was.
 
     n_repairs_ : int
-        Repairs of components in the kept run.
+        Repairs of components in the kept run, and by :meth:`update` since.
 
     n_parameters_ : int
         Number of free parameters.
@@ -170,6 +170,10 @@ class GaussianMixture(IncrementalMixin, SeededMixture):
     -----
     The attributes are the model: they may be set or edited by hand, and every method reads them anew.
     Parameters are float64, also for float32 rows.
+
+    Rows need not fit into memory: every method that takes X takes a source of rows, too, such as the name of
+    a file (docs/big_data.md). :meth:`accumulate` and :meth:`update` are the two halves of an EM iteration,
+    for engines of one's own (docs/engines.md).
 
     Examples
     --------

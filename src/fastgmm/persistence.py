@@ -44,8 +44,7 @@ _STARTS = ("weights_init", "means_init", "precisions_init")
 _MEMBERS = {"header", "feature_names_in_", *_MODEL, *_OPTIONAL, *_STARTS}
 
 
-# ---- save
-# ----------------------------------------------------------------------------------------------------
+# ---- save --------------------------------------------------------------------------------------------------
 
 
 def save(mixture: Any, path: str | os.PathLike[str]) -> None:
@@ -113,8 +112,7 @@ def random_state_to_json(random_state: Any) -> Any:
     return _to_json([state["state"]["key"], state["state"]["pos"], state["has_gauss"], state["gauss"]])
 
 
-# ---- load
-# ----------------------------------------------------------------------------------------------------
+# ---- load --------------------------------------------------------------------------------------------------
 
 
 def load(cls: type[T], path: str | os.PathLike[str]) -> T:
