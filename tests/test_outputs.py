@@ -84,6 +84,16 @@ def test_sums_over_rows(method, mixture, X, tmp_path):
     assert call(NpyRows(given["path"], w)) == pytest.approx(call(X, sample_weight=w), rel=1e-12)
 
 
+@pytest.mark.parametrize("largest", [1e-200, 1e300])
+def test_weights_out_of_range_are_refused_as_in_memory(largest, mixture, X):
+    w = np.full(N, largest)
+    for call in (mixture.score, mixture.bic):
+        with pytest.raises(ValueError, match=r"largest sample_weight is"):
+            call(X, sample_weight=w)
+        with pytest.raises(ValueError, match=r"largest weight is"):
+            call(BlockRows([(X, w)], weighted=True))
+
+
 # ---- what is refused, before any work --------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._typing import FloatArray
-from .._validation import check_block, check_block_weight, column_names
+from .._validation import check_block, check_block_weight, check_largest_weight, column_names
 from ..blocks import ArrayData, Sizes
 from ..collector import ArrayCollector, Request, Setting
 from ..frame import Frame, make_frame
@@ -165,6 +165,8 @@ class StreamedData:
         with closing(self.parts()) as parts:
             for part in parts:
                 if part.n_positive:
+                    if part.sample_weight is not None:
+                        check_largest_weight(part.total_weight, float(part.sample_weight.max()))
                     sums += scorer.summary(part)[[LOG_LIKELIHOOD, LOG_MAX]]
                     weight += part.total_weight
         return float(sums[0]), float(sums[1]), weight
