@@ -361,6 +361,18 @@ def test_values_too_far_apart_for_variances_are_refused():
         GaussianMixture(1).fit(BlockRows([X[:50], X[50:]]))
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("many", [list, tuple, lambda frames: lambda: iter(frames)])
+def test_frames_of_any_kind_are_blocks(library, many):
+    module = pytest.importorskip(library)
+    X = rows(100)
+    make = module.table if library == "pyarrow" else module.DataFrame
+    frames = [make(dict(zip("abc", part.T))) for part in (X[:30], X[30:])]
+    mixture = GaussianMixture(2, random_state=0).fit(many(frames))
+    assert mixture.feature_names_in_.tolist() == ["a", "b", "c"]
+    assert mixture.score(many(frames)) == mixture.score([X])
+
+
 # ---- what is a source ------------------------------------------------------------------------------------
 
 

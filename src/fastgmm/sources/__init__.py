@@ -139,7 +139,9 @@ def _of_paths(paths: Path | Sequence[Path], sample_weight: Any) -> Source:
 def _is_iterable_of_blocks(X: Any) -> bool:
     """Whether X is neither an array nor a sequence of numbers but gives blocks."""
     if isinstance(X, list | tuple):
-        return bool(X) and all(getattr(block, "ndim", None) == 2 for block in X)
+        # not all frames have ndim
+        shapes = [getattr(block, "shape", None) for block in X]
+        return bool(X) and all(isinstance(shape, tuple) and len(shape) == 2 for shape in shapes)
     if isinstance(X, str | bytes | Mapping | Set) or issparse(X):
         return False
     if any(hasattr(X, name) for name in ("__array__", "__array_interface__", "__dlpack__", "__dataframe__")):
