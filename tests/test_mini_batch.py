@@ -155,6 +155,18 @@ def test_rows_without_weight_do_not_count(rows):
     assert ours.means_.max() < 20
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_rows_without_weight_are_as_good_as_not_there(rows, shuffle):
+    """Neither batches nor the length of steps know of them, also where a source has parts without weight."""
+    weight = np.ones(len(rows))
+    weight[np.arange(len(rows)) // 200 % 2 == 1] = 0.0
+    options = {"batch_size": 200, "shuffle": shuffle, "means_init": rows[:3], "random_state": 0}
+    left = MiniBatchGaussianMixture(3, **options).fit(rows[weight > 0])
+    weighted = MiniBatchGaussianMixture(3, **options).fit(rows, sample_weight=weight)
+    assert weighted.history_["step"] == left.history_["step"]
+    np.testing.assert_allclose(weighted.means_, left.means_, rtol=1e-9)
+
+
 def test_float32_rows(rows):
     single = rows.astype(np.float32)
     options = {"batch_size": 500, "random_state": 0}
