@@ -129,6 +129,17 @@ def test_warm_start_goes_on(rows):
         parts.set_params(n_components=2).fit(rows)
 
 
+def test_epochs_of_a_warm_start_are_compared_with_each_other(rows):
+    """The last bound may be of a batch, or of rows that are nearer to the means."""
+    options = {"batch_size": 100, "random_state": 0}
+    ours = MiniBatchGaussianMixture(3, warm_start=True, **options).partial_fit(rows[:300] * [1.0, 3.0])
+    ours.lower_bound_ = 10.0
+    fresh = MiniBatchGaussianMixture(3, **options).fit(rows)
+    ours.fit(rows)
+    assert np.diff(ours.lower_bounds_[-3:]).max() < ours.tol
+    assert ours.score(rows) == pytest.approx(fresh.score(rows), abs=1e-3)
+
+
 def test_sources(covariance_type, rows):
     """A part of a source that is all of it is like an array."""
     options = {
