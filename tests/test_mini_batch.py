@@ -26,6 +26,7 @@ from fastgmm import (
     RepairWarning,
     em,
     mini_batch,
+    stepwise,
 )
 
 # Mean log-likelihoods of mixtures that found the same clusters; wrong ones are whole units away.
@@ -283,6 +284,13 @@ def test_steps_may_be_made_longer_again(rows):
     assert distance() < 0.02
     assert distance(n_steps_=1) > 0.25
     assert distance(options={"min_step": 0.9}) > 2.0
+
+
+def test_a_clock_that_is_set_back_keeps_no_repair_from_being_forgiven(rows):
+    ours = MiniBatchGaussianMixture(3, random_state=0).partial_fit(rows)
+    ours._running = stepwise.replace(ours._running, reseeded_at=np.full(3, 5000))
+    ours.n_steps_ = 10
+    assert ours.partial_fit(rows)._running.reseeded_at.max() <= 10
 
 
 def test_attributes_that_are_edited_are_gone_on_from(rows):

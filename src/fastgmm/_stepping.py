@@ -73,7 +73,9 @@ class SteppingMixture(SeededMixture):
         with single_threaded_blas():
             written = stepwise.final_parameters(running, structure, options)
         if all(np.array_equal(now, then) for now, then in zip(parameters, written)):
-            return replace(running, n_steps=n_steps)
+            # where n_steps_ was set back, repairs of later steps are as old as they can be told to be
+            reseeded_at = np.minimum(running.reseeded_at, n_steps)
+            return replace(running, n_steps=n_steps, reseeded_at=reseeded_at)
         return stepwise.begin(parameters, structure, options.reg_covar, n_steps=n_steps)
 
     # ---- partial_fit -------------------------------------------------------------------------------------
