@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -23,7 +26,7 @@ import dask.array as da  # noqa: E402
 import dask.dataframe as dd  # noqa: E402
 from distributed import Client, LocalCluster  # noqa: E402
 
-from fastgmm import GaussianMixture, workers  # noqa: E402
+from fastgmm import BlockRows, GaussianMixture, MiniBatchGaussianMixture, workers  # noqa: E402
 from fastgmm import distributed as on_cluster  # noqa: E402
 from fastgmm.blocks import ArrayData  # noqa: E402
 from fastgmm.pruning import set_pruning_choice  # noqa: E402
@@ -85,6 +88,16 @@ def bits(model):
 
 def kept_anywhere(client):
     return [fit for fits in client.run(workers.kept).values() for fit in fits]
+
+
+def holds_nothing(client):
+    """Whether the client has let go of all futures, which takes it a moment."""
+    gc.collect()
+    for _ in range(100):
+        if not client.futures:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @contextmanager
@@ -356,8 +369,9 @@ def test_a_lost_partition_is_named(client, monkeypatch):
     with pytest.raises(RuntimeError, match=r"X has lost partition .*Scatter it again") as caught:
         model.fit(parts)
     assert f"partition {', '.join(map(str, lost))}:" in str(caught.value)
-    with pytest.raises(RuntimeError, match="X has lost partition"):
-        model.score(parts)
+    for method in (model.score, model.accumulate, MiniBatchGaussianMixture(K).fit):
+        with pytest.raises(RuntimeError, match="X has lost partition"):
+            method(parts)
     assert model.__dict__ == before
     client.wait_for_workers(2)
     assert not kept_anywhere(client)
@@ -429,6 +443,56 @@ def test_parameters_travel_once_and_sums_come_back_alone(client, monkeypatch):
     assert not any(isinstance(item, workers.Order) for a in passes for item in a[-1])
     sums = [len(a[0]) for f, a in mapped if f is workers.add_statistics]
     assert sums == [6, 1] * 3
+
+
+def test_passes_that_end_workers_end_the_fit(client, monkeypatch):
+    """Not a worker after the other for ever."""
+    X, start = rows()
+    monkeypatch.setattr(on_cluster, "MOST_TRIES", 2)
+    monkeypatch.setattr(on_cluster, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(workers, "collect_part", lambda *_: os._exit(1))
+    with pytest.raises(RuntimeError, match="Workers left 2 times during one pass"):
+        mixture(start).fit(da.from_array(X, chunks=(3000, 4)))
+    assert holds_nothing(client)
+    client.wait_for_workers(2)
+
+
+def test_errors_that_are_kept_keep_no_partitions(client):
+    """An interactive session has the last error, and with it all that was at hand."""
+    X, start = rows()
+    errors = []
+    for model, bad in ((mixture(start), np.nan), (mixture([start[0], start[1][:2], start[2]]), 0.0)):
+        X[2500, 0] = bad
+        with pytest.raises(ValueError) as caught:
+            model.fit(da.from_array(X, chunks=(1000, 4)))
+        errors.append(caught.value)
+        assert holds_nothing(client)
+
+
+def test_first_tasks_of_a_worker_share_one_thread(monkeypatch):
+    made = []
+
+    class Slow(ThreadPoolExecutor):
+        def __init__(self, *arguments, **options):
+            time.sleep(0.1)
+            made.append(self)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(workers, "ThreadPoolExecutor", Slow)
+    monkeypatch.setattr(workers, "_turns", None)
+    names = []
+    threads = [
+        threading.Thread(
+            target=lambda: names.append(workers.in_turn(lambda n_threads: threading.get_ident()))
+        )
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert len(set(names)) == 1
 
 
 # ---- moments of parts --------------------------------------------------------------------------------------

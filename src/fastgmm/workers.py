@@ -46,7 +46,26 @@ MOST_ENDED = 1000
 # ---- threads -----------------------------------------------------------------------------------------------
 
 _turns: ThreadPoolExecutor | None = None
-_turns_of = 0  # the process that has them
+_turns_lock = threading.Lock()
+
+
+def _the_thread() -> ThreadPoolExecutor:
+    """Made by the first task of this process; several may be the first at a time."""
+    global _turns
+    with _turns_lock:
+        if _turns is None:
+            _turns = ThreadPoolExecutor(1, thread_name_prefix="fastgmm")
+        return _turns
+
+
+def _after_fork() -> None:
+    """A thread does not survive fork(), and a lock may have been held by another one."""
+    global _turns, _turns_lock
+    _turns, _turns_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def in_turn(work: Callable[..., T], *arguments: Any) -> T:
@@ -56,12 +75,9 @@ def in_turn(work: Callable[..., T], *arguments: Any) -> T:
     same team of OpenMP threads serves all of them. Outside a worker the number of threads is what
     `n_jobs=None` means.
     """
-    global _turns, _turns_of
-    if _turns is None or _turns_of != os.getpid():  # a thread does not survive fork()
-        _turns, _turns_of = ThreadPoolExecutor(1, thread_name_prefix="fastgmm"), os.getpid()
     worker = this_worker()
     n_threads = effective_n_threads(None if worker is None else worker.state.nthreads)
-    return _turns.submit(_limited, work, n_threads, *arguments).result()
+    return _the_thread().submit(_limited, work, n_threads, *arguments).result()
 
 
 def _limited(work: Callable[..., T], *arguments: Any) -> T:
