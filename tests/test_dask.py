@@ -445,6 +445,37 @@ def test_parameters_travel_once_and_sums_come_back_alone(client, monkeypatch):
     assert sums == [6, 1] * 3
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_statistics_of_a_cluster(client, covariance_type, weighted):
+    X, start = rows(covariance_type)
+    w = weights_of(N) if weighted else None
+    model = mixture(start, covariance_type).fit(X[:500])
+    expected = model.accumulate(X, sample_weight=w)
+    pieces = [X[:0], *np.array_split(X, 11)]
+    x = client.scatter(pieces)
+    lazy_w = None if w is None else client.scatter([w[:0], *np.array_split(w, 11)])
+    found = model.accumulate(x, sample_weight=lazy_w)
+    assert (found.n_rows, found.fingerprint) == (N, expected.fingerprint)
+    for name in ("weight", "first", "second", "total_weight", "log_likelihood"):
+        a, b = getattr(found, name), getattr(expected, name)
+        np.testing.assert_allclose(a, b, rtol=SAME, atol=SAME * np.abs(b).max(), err_msg=name)
+    with pytest.raises(ValueError, match="3 features in partition 0"):
+        model.accumulate(client.scatter([X[:, :3]]))
+    model.update(found)
+    assert model.accumulate(client.scatter([X[:0]])).total_weight == 0
+
+
+@pytest.mark.filterwarnings("error:Sending large graph")
+def test_large_parameters_are_no_news(client):
+    n_features = 200
+    model = GaussianMixture.from_parameters(
+        np.full(40, 1 / 40), np.zeros((40, n_features)), np.repeat(np.eye(n_features)[None], 40, axis=0)
+    )
+    x = da.zeros((100, n_features), chunks=(50, n_features))
+    assert model.score(x) == pytest.approx(-0.5 * n_features * np.log(2 * np.pi))
+    assert model.accumulate(x).total_weight == 100
+
+
 def test_passes_that_end_workers_end_the_fit(client, monkeypatch):
     """Not a worker after the other for ever."""
     X, start = rows()
@@ -467,6 +498,31 @@ def test_errors_that_are_kept_keep_no_partitions(client):
             model.fit(da.from_array(X, chunks=(1000, 4)))
         errors.append(caught.value)
         assert holds_nothing(client)
+
+
+def test_fits_of_several_threads_leave_the_configuration_as_it_was(client, monkeypatch):
+    X, start = rows()
+    name = "distributed.admin.large-graph-warning-threshold"
+    before, submit, turn = dask.config.get(name), Client.submit, iter([0.3, 0.6])
+
+    def slow(self, *arguments, **options):
+        time.sleep(next(turn, 0.0))
+        return submit(self, *arguments, **options)
+
+    monkeypatch.setattr(Client, "submit", slow)
+    results = [None, None]
+
+    def fit(number):
+        results[number] = bits(mixture(start, max_iter=3).fit(da.from_array(X, chunks=(3000, 4))))
+
+    threads = [threading.Thread(target=fit, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert results[0] == results[1] is not None
+    assert dask.config.get(name) == before
 
 
 def test_first_tasks_of_a_worker_share_one_thread(monkeypatch):

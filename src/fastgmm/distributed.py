@@ -6,10 +6,11 @@ additions; parameters go out once and the sum of all Statistics comes back. What
 
 from __future__ import annotations
 
+import threading
 from asyncio import CancelledError as AsyncCancelledError
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -41,6 +42,8 @@ LOOK_EVERY = 1.0
 SAFETY = 6.0
 # Parameters travel in a task of their own, so that they can be made again; Dask warns above 10 MB.
 LARGEST_PARAMETERS = "1 GiB"
+# Dask's configuration is the process's: of two fits at a time one would put back what the other had set.
+_config_lock = threading.Lock()
 
 _LOST = (CancelledError, AsyncCancelledError, KilledWorker)
 
@@ -164,7 +167,7 @@ class DaskData:
         """
         while True:
             try:
-                with dask.config.set({"distributed.admin.large-graph-warning-threshold": LARGEST_PARAMETERS}):
+                with _large_parameters():
                     ready = self.client.submit(_itself, order, key=f"fastgmm-order-{uuid4().hex}", pure=False)
                 done: dict[int, Future] = {}
                 for home, numbers in self.homes.items():
@@ -247,29 +250,45 @@ class DaskData:
 
     # ---- sums over rows ------------------------------------------------------------------------------------
 
+    def accumulate(self, pass_over: Callable[[ArrayData], Statistics]) -> Statistics:
+        """Statistics of all rows, added along the tree; partitions are let go as they are done."""
+        statistics: Statistics = self._sum(workers.accumulate_part, workers.add_statistics, pass_over)
+        return statistics
+
     def summary(self, scorer: Scorer) -> tuple[float, float, float]:
         """Sums over rows: of w log p, of w log max_k r_k, of w. Partitions are let go as they are done."""
+        sums = self._sum(workers.summarise_part, workers.add_arrays, scorer)
+        return float(sums[0]), float(sums[1]), float(sums[2])
+
+    def _sum(self, look: Callable[..., Any], add: Callable[[list[Any]], Any], how: Any) -> Any:
+        """The sum of what look(part, weight, place, how) returns of all partitions."""
         rows = self.rows
         if rows.n_features is not None and rows.n_features != self.n_features:
             raise ValueError(f"X has {rows.n_features} features, but {self.n_features} are expected.")
-        ready = delayed(scorer, pure=False)
-        summarise = delayed(workers.summarise_part, pure=False)
-        add = delayed(workers.add_arrays, pure=False)
+        ready, look, add = delayed(how, pure=False), delayed(look, pure=False), delayed(add, pure=False)
         weights = rows.weights or [None] * len(rows.parts)
         level = [
-            summarise(part, weight, place_of(number), ready)
+            look(part, weight, place_of(number), ready)
             for number, (part, weight) in enumerate(zip(rows.parts, weights))
         ]
         while len(level) > 1:
             level = [add(level[first : first + FAN_IN]) for first in range(0, len(level), FAN_IN)]
-        root = self.client.compute(level[0])
+        with _large_parameters():
+            root = self.client.compute(level[0])
         try:
-            sums = self._explained(root.result)
+            return self._explained(root.result)
         except BaseException:
             with suppress(Exception):
                 self.client.cancel([root], force=True)
             raise
-        return float(sums[0]), float(sums[1]), float(sums[2])
+
+
+@contextmanager
+def _large_parameters() -> Iterator[None]:
+    """No warning of Dask's about the size of parameters."""
+    threshold = {"distributed.admin.large-graph-warning-threshold": LARGEST_PARAMETERS}
+    with _config_lock, dask.config.set(threshold):
+        yield
 
 
 def _itself(order: workers.Order) -> workers.Order:

@@ -25,7 +25,7 @@ from .parameters import Parameters
 from .passes import accumulate
 from .repair import Repairs, keep_weightless, repair_message
 from .score_map import EPSILON
-from .sources import BlockRows
+from .sources import BlockRows, StreamedData
 from .statistics import Statistics
 from .structures import Estimate, Structure
 from .structures.base import SMALLEST_SPREAD, WORTH_CENTRING
@@ -104,6 +104,9 @@ class IncrementalMixin(FittedMixture):
             pass_over = _Pass(structure, parameters, fingerprint, n_threads)
             if streamed is None:
                 return pass_over(data)
+            if not isinstance(streamed, StreamedData):  # partitions of a cluster
+                elsewhere: Statistics = streamed.accumulate(pass_over)
+                return elsewhere
             statistics = pass_over.nothing()
             with closing(streamed.parts()) as parts:
                 for part in parts:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._typing import FloatArray
-from ._validation import check_block, check_block_weight
+from ._validation import check_block, check_block_weight, check_largest_weight
 from .blocks import ArrayData, Sizes, readable
 from .collector import ArrayCollector, Request, Setting
 from .frame import Frame
@@ -158,11 +158,27 @@ def merge_reservoirs(reservoirs: list[Reservoir | None]) -> Reservoir | None:
 def summarise_part(X: Any, weight: Any, place: str, scorer: Scorer) -> FloatArray:
     """Sums over the rows of a partition: of w log p, of w log max_k r_k, of w."""
     part = _checked(X, weight, place, look=True)
-    _check_features(part, scorer, place)
+    _check_features(part, scorer.n_features, place)
     if part.n_positive == 0:
         return np.zeros(3)
     head = in_turn(lambda n_threads: _with_threads(scorer, n_threads).summary(part))
     return np.array([head[LOG_LIKELIHOOD], head[LOG_MAX], part.total_weight])
+
+
+def accumulate_part(X: Any, weight: Any, place: str, pass_over: Any) -> Statistics:
+    """Statistics of a partition, from a dense pass under given parameters."""
+    part = _checked(X, weight, place, look=True)
+    _check_features(part, len(pass_over.frame.shift), place)
+    if part.n_positive and part.sample_weight is not None:
+        check_largest_weight(part.total_weight, float(part.sample_weight.max()))
+
+    def work(n_threads: int) -> Statistics:
+        here = copy.copy(pass_over)
+        here.n_threads = n_threads
+        statistics: Statistics = here(part)
+        return statistics
+
+    return in_turn(work)
 
 
 def add_arrays(arrays: list[FloatArray]) -> FloatArray:
@@ -177,7 +193,7 @@ def outputs(X: Any, scorer: Scorer, place: str, what: str) -> NDArray[Any]:
     """What a method of the mixture says of the rows of a partition."""
     method = "scores" if what == "log_prob_components" else what
     part = _checked(X, None, place, look=True)
-    _check_features(part, scorer, place)
+    _check_features(part, scorer.n_features, place)
     return in_turn(lambda n_threads: getattr(_with_threads(scorer, n_threads), method)(part.X))
 
 
@@ -188,10 +204,10 @@ def _checked(X: Any, weight: Any, place: str, *, look: bool) -> ArrayData:
     return ArrayData(X, weight)
 
 
-def _check_features(part: ArrayData, scorer: Scorer, place: str) -> None:
-    if part.n_features != scorer.n_features:
+def _check_features(part: ArrayData, n_features: int, place: str) -> None:
+    if part.n_features != n_features:
         raise ValueError(
-            f"X has {part.n_features} features in {place}, but the mixture is expecting {scorer.n_features} "
+            f"X has {part.n_features} features in {place}, but the mixture is expecting {n_features} "
             "features as input."
         )
 
