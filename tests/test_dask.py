@@ -465,6 +465,37 @@ def test_statistics_of_a_cluster(client, covariance_type, weighted):
     assert model.accumulate(client.scatter([X[:0]])).total_weight == 0
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_stepwise_em_on_a_cluster(client, weighted):
+    """Steps are made here, partition by partition, as over any source of the same blocks."""
+    X, start = rows()
+    w = weights_of(N) if weighted else None
+    options = {
+        **init_arguments("full", start),
+        "batch_size": 700,
+        "max_iter": 2,
+        "tol": 0.0,
+        "random_state": 0,
+    }
+    blocks = [(X[i : i + 1000], None if w is None else w[i : i + 1000]) for i in range(0, N, 1000)]
+    source = BlockRows(blocks if weighted else [block for block, _ in blocks], weighted=weighted)
+    expected = MiniBatchGaussianMixture(K, **options).fit(source)
+    x, lazy_w = da.from_array(X, chunks=(1000, 4)), None if w is None else da.from_array(w, 1000)
+    found = MiniBatchGaussianMixture(K, **options).fit(x, sample_weight=lazy_w)
+    assert bits(found) == bits(expected)
+    futures = client.scatter(np.array_split(X, 9))
+    again = MiniBatchGaussianMixture(K, **options)
+    for estimator, batch, weights in ((expected, source, None), (found, x, lazy_w)):
+        estimator.partial_fit(batch, sample_weight=weights)
+    assert bits(found) == bits(expected)
+    if not weighted:
+        again.fit(futures).partial_fit(futures)
+        assert bits(again) == bits(expected)
+    del x, lazy_w, futures
+    assert not kept_anywhere(client)
+    assert holds_nothing(client)
+
+
 @pytest.mark.filterwarnings("error:Sending large graph")
 def test_large_parameters_are_no_news(client):
     n_features = 200

@@ -259,7 +259,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             X = check_rows(candidate, X, reset=reset, min_rows=min_rows)
             rows = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
             return X, rows, rows
-        data = data_of(source, n_threads)
+        data = self._open(source, n_threads)
         if not reset:
             data.expect(candidate.n_features_in_, getattr(candidate, "feature_names_in_", None))
         with SurveyProgress(type(self).__name__, source.n_rows, self.verbose) as report:
@@ -273,6 +273,10 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         if source.feature_names is not None:
             candidate.feature_names_in_ = source.feature_names
         return source, data, data.seeds
+
+    def _open(self, source: Source, n_threads: int) -> Any:
+        """The rows of a source, where passes are made over them."""
+        return data_of(source, n_threads)
 
     def _options(self, n_threads: int, deadline: float) -> em.EMOptions:
         return em.EMOptions(

@@ -29,7 +29,7 @@ from .collector import Request, Setting
 from .frame import Frame, make_frame
 from .scorer import Scorer
 from .sources.base import check_feature_names
-from .sources.dask_rows import DaskRows, place_of
+from .sources.dask_rows import NOT_MADE_AGAIN, DaskRows, place_of
 from .statistics import Statistics
 
 # Results are added this many at a time, by number of partition. A larger tree would have more of them wait
@@ -236,17 +236,15 @@ class DaskData:
         lost = [number for number, part in enumerate(watched) if part.status in gone]
         lost += [n for n, weight in enumerate(self.weights) if weight is not None and weight.status in gone]
         if isinstance(error, KilledWorker):
-            reason = f"workers ended several times while they computed on it ({error})"
-            remedy = "Their memory may be too small: use smaller partitions or more memory."
-        else:
-            reason = "the worker that held it ended, and there is no task to make it again"
-            remedy = (
-                "Scatter it again, or pass a collection that Dask can recompute (one read from files, or "
-                "made by dask.delayed), and call again."
+            reason = (
+                f"workers ended several times while they computed on it ({error}). Their memory may be too "
+                "small: use smaller partitions or more memory."
             )
+        else:
+            reason = NOT_MADE_AGAIN
         numbers = ", ".join(map(str, sorted(set(lost))[:8]))
         which = f"X has lost partition {numbers}" if lost else "X has lost a partition"
-        return RuntimeError(f"{which}: {reason}. {remedy}")
+        return RuntimeError(f"{which}: {reason}")
 
     # ---- sums over rows ------------------------------------------------------------------------------------
 
