@@ -218,12 +218,12 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             checkpoint = Checkpoint(path, int(self.checkpoint_every), self, random_state)
             random_state = checkpoint.random_state
         X, data, seeds = self._rows_of(X, sample_weight, candidate, random_state, n_threads)
-        check_enough_rows(data.n_rows, data.n_positive, self.n_components)
-        last = self._last_fit(data.n_features)
-        given = self._check_start(data.n_features)
         request = f"a fit of {self.n_components} components to {data.n_rows} x {data.n_features} rows"
         remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
         try:
+            check_enough_rows(data.n_rows, data.n_positive, self.n_components)
+            last = self._last_fit(data.n_features)
+            given = self._check_start(data.n_features)
             with single_threaded_blas(), explained_memory_error(request, remedy):
                 options = self._options(n_threads, deadline)
                 result = self._best_run(data, seeds, given, last, random_state, options, checkpoint)

@@ -13,6 +13,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -37,6 +38,9 @@ from .statistics import Statistics
 FAN_IN = 8
 # How often a waiting pass looks whether the workers are still there, in seconds.
 LOOK_EVERY = 1.0
+# A pass that workers leave is begun anew so many times. One that ends them itself, for want of memory, would
+# be begun for ever: Dask's own count of a task's victims starts afresh with the tasks.
+MOST_TRIES = 10
 # Rows drawn by all partitions are so many standard deviations more than are wanted: fewer than wanted come
 # out once in 1e9 times.
 SAFETY = 6.0
@@ -89,6 +93,13 @@ class DaskData:
 
         n_seeds says how many, of the number of features.
         """
+        try:
+            self._survey(n_seeds, random_state)
+        except BaseException:
+            self.close()  # errors are kept, and with them all that was at hand
+            raise
+
+    def _survey(self, n_seeds: Callable[[int], int], random_state: np.random.RandomState) -> None:
         client, n = self.client, len(self.rows.parts)
         places = [place_of(number) for number in range(n)]
         self.parts, self.weights = self._persisted()
@@ -165,7 +176,7 @@ class DaskData:
 
         Should one of these leave, the pass is made again: on workers that have its partitions then.
         """
-        while True:
+        for _ in range(MOST_TRIES):
             try:
                 with _large_parameters():
                     ready = self.client.submit(_itself, order, key=f"fastgmm-order-{uuid4().hex}", pure=False)
@@ -189,15 +200,21 @@ class DaskData:
                 return statistics
             except _WorkerLeft:
                 self._find_homes()
+        raise RuntimeError(
+            f"Workers left {MOST_TRIES} times during one pass over X. If that ended them, their memory may "
+            "be too small: use smaller partitions, fewer components or more memory."
+        )
 
     def _find_homes(self) -> None:
         """Which worker computes on which partitions: one that has them, or as few as any other."""
         futures = [self.parts[number] for number in self.numbers]
         self._explained(partial(wait, futures))
         holders = self.client.who_has(futures)
+        while not (there := list(self.client.nthreads())):  # all have left since then; others may come
+            sleep(LOOK_EVERY)
         homes: dict[str, list[int]] = {}
         for number in self.numbers:
-            addresses = holders.get(self.parts[number].key) or self.client.nthreads()
+            addresses = holders.get(self.parts[number].key) or there
             home = min(addresses, key=lambda address: (len(homes.get(address, ())), address))
             homes.setdefault(home, []).append(number)
         self.homes = homes
