@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -23,7 +26,7 @@ import dask.array as da  # noqa: E402
 import dask.dataframe as dd  # noqa: E402
 from distributed import Client, LocalCluster  # noqa: E402
 
-from fastgmm import GaussianMixture, workers  # noqa: E402
+from fastgmm import BlockRows, GaussianMixture, MiniBatchGaussianMixture, workers  # noqa: E402
 from fastgmm import distributed as on_cluster  # noqa: E402
 from fastgmm.blocks import ArrayData  # noqa: E402
 from fastgmm.pruning import set_pruning_choice  # noqa: E402
@@ -96,6 +99,16 @@ def bits(model):
 
 def kept_anywhere(client):
     return [fit for fits in client.run(workers.kept).values() for fit in fits]
+
+
+def holds_nothing(client):
+    """Whether the client has let go of all futures, which takes it a moment."""
+    gc.collect()
+    for _ in range(100):
+        if not client.futures:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @contextmanager
@@ -367,8 +380,9 @@ def test_a_lost_partition_is_named(client, monkeypatch):
     with pytest.raises(RuntimeError, match=r"X has lost partition .*Scatter it again") as caught:
         model.fit(parts)
     assert f"partition {', '.join(map(str, lost))}:" in str(caught.value)
-    with pytest.raises(RuntimeError, match="X has lost partition"):
-        model.score(parts)
+    for method in (model.score, model.accumulate, MiniBatchGaussianMixture(K).fit):
+        with pytest.raises(RuntimeError, match="X has lost partition"):
+            method(parts)
     assert model.__dict__ == before
     client.wait_for_workers(2)
     assert not kept_anywhere(client)
@@ -440,6 +454,143 @@ def test_parameters_travel_once_and_sums_come_back_alone(client, monkeypatch):
     assert not any(isinstance(item, workers.Order) for a in passes for item in a[-1])
     sums = [len(a[0]) for f, a in mapped if f is workers.add_statistics]
     assert sums == [6, 1] * 3
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_statistics_of_a_cluster(client, covariance_type, weighted):
+    X, start = rows(covariance_type)
+    w = weights_of(N) if weighted else None
+    model = mixture(start, covariance_type).fit(X[:500])
+    expected = model.accumulate(X, sample_weight=w)
+    pieces = [X[:0], *np.array_split(X, 11)]
+    x = client.scatter(pieces)
+    lazy_w = None if w is None else client.scatter([w[:0], *np.array_split(w, 11)])
+    found = model.accumulate(x, sample_weight=lazy_w)
+    assert (found.n_rows, found.fingerprint) == (N, expected.fingerprint)
+    for name in ("weight", "first", "second", "total_weight", "log_likelihood"):
+        a, b = getattr(found, name), getattr(expected, name)
+        np.testing.assert_allclose(a, b, rtol=SAME, atol=SAME * np.abs(b).max(), err_msg=name)
+    with pytest.raises(ValueError, match="3 features in partition 0"):
+        model.accumulate(client.scatter([X[:, :3]]))
+    model.update(found)
+    assert model.accumulate(client.scatter([X[:0]])).total_weight == 0
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_stepwise_em_on_a_cluster(client, weighted):
+    """Steps are made here, partition by partition, as over any source of the same blocks."""
+    X, start = rows()
+    w = weights_of(N) if weighted else None
+    options = {
+        **init_arguments("full", start),
+        "batch_size": 700,
+        "max_iter": 2,
+        "tol": 0.0,
+        "random_state": 0,
+    }
+    blocks = [(X[i : i + 1000], None if w is None else w[i : i + 1000]) for i in range(0, N, 1000)]
+    source = BlockRows(blocks if weighted else [block for block, _ in blocks], weighted=weighted)
+    expected = MiniBatchGaussianMixture(K, **options).fit(source)
+    x, lazy_w = da.from_array(X, chunks=(1000, 4)), None if w is None else da.from_array(w, 1000)
+    found = MiniBatchGaussianMixture(K, **options).fit(x, sample_weight=lazy_w)
+    assert bits(found) == bits(expected)
+    futures = client.scatter(np.array_split(X, 9))
+    again = MiniBatchGaussianMixture(K, **options)
+    for estimator, batch, weights in ((expected, source, None), (found, x, lazy_w)):
+        estimator.partial_fit(batch, sample_weight=weights)
+    assert bits(found) == bits(expected)
+    if not weighted:
+        again.fit(futures).partial_fit(futures)
+        assert bits(again) == bits(expected)
+    del x, lazy_w, futures
+    assert not kept_anywhere(client)
+    assert holds_nothing(client)
+
+
+@pytest.mark.filterwarnings("error:Sending large graph")
+def test_large_parameters_are_no_news(client):
+    n_features = 200
+    model = GaussianMixture.from_parameters(
+        np.full(40, 1 / 40), np.zeros((40, n_features)), np.repeat(np.eye(n_features)[None], 40, axis=0)
+    )
+    x = da.zeros((100, n_features), chunks=(50, n_features))
+    assert model.score(x) == pytest.approx(-0.5 * n_features * np.log(2 * np.pi))
+    assert model.accumulate(x).total_weight == 100
+
+
+def test_passes_that_end_workers_end_the_fit(client, monkeypatch):
+    """Not a worker after the other for ever."""
+    X, start = rows()
+    monkeypatch.setattr(on_cluster, "MOST_TRIES", 2)
+    monkeypatch.setattr(on_cluster, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(workers, "collect_part", lambda *_: os._exit(1))
+    with pytest.raises(RuntimeError, match="Workers left 2 times during one pass"):
+        mixture(start).fit(da.from_array(X, chunks=(3000, 4)))
+    assert holds_nothing(client)
+    client.wait_for_workers(2)
+
+
+def test_errors_that_are_kept_keep_no_partitions(client):
+    """An interactive session has the last error, and with it all that was at hand."""
+    X, start = rows()
+    errors = []
+    for model, bad in ((mixture(start), np.nan), (mixture([start[0], start[1][:2], start[2]]), 0.0)):
+        X[2500, 0] = bad
+        with pytest.raises(ValueError) as caught:
+            model.fit(da.from_array(X, chunks=(1000, 4)))
+        errors.append(caught.value)
+        assert holds_nothing(client)
+
+
+def test_fits_of_several_threads_leave_the_configuration_as_it_was(client, monkeypatch):
+    X, start = rows()
+    name = "distributed.admin.large-graph-warning-threshold"
+    before, submit, turn = dask.config.get(name), Client.submit, iter([0.3, 0.6])
+
+    def slow(self, *arguments, **options):
+        time.sleep(next(turn, 0.0))
+        return submit(self, *arguments, **options)
+
+    monkeypatch.setattr(Client, "submit", slow)
+    results = [None, None]
+
+    def fit(number):
+        results[number] = bits(mixture(start, max_iter=3).fit(da.from_array(X, chunks=(3000, 4))))
+
+    threads = [threading.Thread(target=fit, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert results[0] == results[1] is not None
+    assert dask.config.get(name) == before
+
+
+def test_first_tasks_of_a_worker_share_one_thread(monkeypatch):
+    made = []
+
+    class Slow(ThreadPoolExecutor):
+        def __init__(self, *arguments, **options):
+            time.sleep(0.1)
+            made.append(self)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(workers, "ThreadPoolExecutor", Slow)
+    monkeypatch.setattr(workers, "_turns", None)
+    names = []
+    threads = [
+        threading.Thread(
+            target=lambda: names.append(workers.in_turn(lambda n_threads: threading.get_ident()))
+        )
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert len(set(names)) == 1
 
 
 # ---- moments of parts --------------------------------------------------------------------------------------

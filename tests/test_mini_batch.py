@@ -26,6 +26,7 @@ from fastgmm import (
     RepairWarning,
     em,
     mini_batch,
+    stepwise,
 )
 
 # Mean log-likelihoods of mixtures that found the same clusters; wrong ones are whole units away.
@@ -129,6 +130,17 @@ def test_warm_start_goes_on(rows):
         parts.set_params(n_components=2).fit(rows)
 
 
+def test_epochs_of_a_warm_start_are_compared_with_each_other(rows):
+    """The last bound may be of a batch, or of rows that are nearer to the means."""
+    options = {"batch_size": 100, "random_state": 0}
+    ours = MiniBatchGaussianMixture(3, warm_start=True, **options).partial_fit(rows[:300] * [1.0, 3.0])
+    ours.lower_bound_ = 10.0
+    fresh = MiniBatchGaussianMixture(3, **options).fit(rows)
+    ours.fit(rows)
+    assert np.diff(ours.lower_bounds_[-3:]).max() < ours.tol
+    assert ours.score(rows) == pytest.approx(fresh.score(rows), abs=1e-3)
+
+
 def test_sources(covariance_type, rows):
     """A part of a source that is all of it is like an array."""
     options = {
@@ -153,6 +165,18 @@ def test_rows_without_weight_do_not_count(rows):
     ours = MiniBatchGaussianMixture(3, **options).fit(X, sample_weight=weight)
     assert ours.history_["steps"][0] == 12
     assert ours.means_.max() < 20
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_rows_without_weight_are_as_good_as_not_there(rows, shuffle):
+    """Neither batches nor the length of steps know of them, also where a source has parts without weight."""
+    weight = np.ones(len(rows))
+    weight[np.arange(len(rows)) // 200 % 2 == 1] = 0.0
+    options = {"batch_size": 200, "shuffle": shuffle, "means_init": rows[:3], "random_state": 0}
+    left = MiniBatchGaussianMixture(3, **options).fit(rows[weight > 0])
+    weighted = MiniBatchGaussianMixture(3, **options).fit(rows, sample_weight=weight)
+    assert weighted.history_["step"] == left.history_["step"]
+    np.testing.assert_allclose(weighted.means_, left.means_, rtol=1e-9)
 
 
 def test_float32_rows(rows):
@@ -260,6 +284,13 @@ def test_steps_may_be_made_longer_again(rows):
     assert distance() < 0.02
     assert distance(n_steps_=1) > 0.25
     assert distance(options={"min_step": 0.9}) > 2.0
+
+
+def test_a_clock_that_is_set_back_keeps_no_repair_from_being_forgiven(rows):
+    ours = MiniBatchGaussianMixture(3, random_state=0).partial_fit(rows)
+    ours._running = stepwise.replace(ours._running, reseeded_at=np.full(3, 5000))
+    ours.n_steps_ = 10
+    assert ours.partial_fit(rows)._running.reseeded_at.max() <= 10
 
 
 def test_attributes_that_are_edited_are_gone_on_from(rows):

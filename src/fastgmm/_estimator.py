@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABCMeta, abstractmethod
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -218,20 +218,19 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         if path is not None and self.max_iter > 0:
             checkpoint = Checkpoint(path, int(self.checkpoint_every), self, random_state)
             random_state = checkpoint.random_state
-        with nullcontext() if checkpoint is None else checkpoint.until_accepted():
-            X, data, seeds = self._rows_of(X, sample_weight, candidate, random_state, n_threads)
-            check_enough_rows(data.n_rows, data.n_positive, self.n_components)
-            last = self._last_fit(data.n_features)
-            given = self._check_start(data.n_features)
-        request = f"a fit of {self.n_components} components to {data.n_rows} x {data.n_features} rows"
-        remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
-        try:
+        with ExitStack() as at_the_end:
+            with nullcontext() if checkpoint is None else checkpoint.until_accepted():
+                X, data, seeds = self._rows_of(X, sample_weight, candidate, random_state, n_threads)
+                at_the_end.callback(close, data)
+                check_enough_rows(data.n_rows, data.n_positive, self.n_components)
+                last = self._last_fit(data.n_features)
+                given = self._check_start(data.n_features)
+            request = f"a fit of {self.n_components} components to {data.n_rows} x {data.n_features} rows"
+            remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
             with single_threaded_blas(), explained_memory_error(request, remedy):
                 options = self._options(n_threads, deadline)
                 result = self._best_run(data, seeds, given, last, random_state, options, checkpoint)
                 attributes = self._attributes_of(result)
-        finally:
-            close(data)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(candidate, name):
                 attributes[name] = getattr(candidate, name)
@@ -261,7 +260,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             X = check_rows(candidate, X, reset=reset, min_rows=min_rows)
             rows = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
             return X, rows, rows
-        data = data_of(source, n_threads)
+        data = self._open(source, n_threads)
         if not reset:
             data.expect(candidate.n_features_in_, getattr(candidate, "feature_names_in_", None))
         with SurveyProgress(type(self).__name__, source.n_rows, self.verbose) as report:
@@ -278,6 +277,10 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         if names is not None:
             candidate.feature_names_in_ = names
         return source, data, data.seeds
+
+    def _open(self, source: Source, n_threads: int) -> Any:
+        """The rows of a source, where passes are made over them."""
+        return data_of(source, n_threads)
 
     def _options(self, n_threads: int, deadline: float) -> em.EMOptions:
         return em.EMOptions(

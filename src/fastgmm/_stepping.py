@@ -14,7 +14,7 @@ from . import em, stepwise
 from ._seeded import SeededMixture
 from ._validation import FloatArray, check_block_weight, check_rows, explained_memory_error
 from .blocks import ArrayData
-from .sources import Data
+from .sources import Data, Source
 from .threads import effective_n_threads, single_threaded_blas
 
 # A stream is seeded from its first rows: so many per component, and more than a covariance has dimensions.
@@ -61,6 +61,10 @@ class SteppingMixture(SeededMixture):
             n_threads=n_threads,
         )
 
+    def _open(self, source: Source, n_threads: int) -> Any:
+        """The rows of a source, in this process: each step needs the one before, wherever its rows are."""
+        return source.open_here(n_threads)
+
     def _rule(self) -> stepwise.Rule:
         return stepwise.Rule(float(self.kappa), float(self.t0), float(self.min_step), self.averaging)
 
@@ -73,7 +77,9 @@ class SteppingMixture(SeededMixture):
         with single_threaded_blas():
             written = stepwise.final_parameters(running, structure, options)
         if all(np.array_equal(now, then) for now, then in zip(parameters, written)):
-            return replace(running, n_steps=n_steps)
+            # where n_steps_ was set back, repairs of later steps are as old as they can be told to be
+            reseeded_at = np.minimum(running.reseeded_at, n_steps)
+            return replace(running, n_steps=n_steps, reseeded_at=reseeded_at)
         return stepwise.begin(parameters, structure, options.reg_covar, n_steps=n_steps)
 
     # ---- partial_fit -------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ class Batches:
     of as many rows as there are batches, and the j-th batch takes row (j + chance) mod n of each. Each row is
     in one batch, each batch is spread over all rows, also where these are sorted or come from a picture, and
     nothing is kept that grows with their number, as a permutation would. Rows that are read part by part are
-    treated so within each part.
+    treated so within each part. Rows of weight 0 are as good as not there.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Batches:
         self.shuffle, self.random_state = shuffle, random_state
         if isinstance(data, StreamedData):
             assert data.parts_seen is not None
-            sizes = [size.n_rows for size in data.parts_seen]
+            sizes = [size.n_positive for size in data.parts_seen]
         else:
-            sizes = [data.n_rows]
+            sizes = [data.n_positive]
         self.n_batches = sum(self._n_of(size) for size in sizes)
         self.mean_weight = data.total_weight / self.n_batches
 
@@ -49,12 +49,11 @@ class Batches:
                 yield from self._of_part(part)
 
     def _of_part(self, part: ArrayData) -> Iterator[ArrayData]:
-        n_rows, n = part.n_rows, self._n_of(part.n_rows)
-        weight = part.sample_weight
-        if n == 1:
-            if part.n_positive:
-                yield part
+        n_rows, n = part.n_positive, self._n_of(part.n_positive)
+        if n <= 1:
+            yield from [part] * n
             return
+        weight, positive = part.sample_weight, part.positive_rows()
         n_strata = -(-n_rows // n)
         chance = self.random_state.randint(0, n, size=n_strata) if self.shuffle else None
         bounds = np.linspace(0, n_rows, n + 1).astype(np.int64)
@@ -63,6 +62,6 @@ class Batches:
             if chance is not None:
                 rows = np.arange(0, n_strata * n, n) + (j + chance) % n
                 rows = rows[: n_strata - 1 + int(rows[-1] < n_rows)]  # the last stratum may be cut short
-            batch = ArrayData(part.X[rows], None if weight is None else weight[rows])
-            if batch.n_positive:
-                yield batch
+            if positive is not None:
+                rows = positive[rows]
+            yield ArrayData(part.X[rows], None if weight is None else weight[rows])

@@ -6,12 +6,14 @@ additions; parameters go out once and the sum of all Statistics comes back. What
 
 from __future__ import annotations
 
+import threading
 from asyncio import CancelledError as AsyncCancelledError
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -28,7 +30,7 @@ from .collector import Request, Setting
 from .frame import Frame, make_frame
 from .scorer import Scorer
 from .sources.base import check_feature_names
-from .sources.dask_rows import DaskRows, place_of
+from .sources.dask_rows import NOT_MADE_AGAIN, DaskRows, place_of
 from .statistics import Statistics
 
 # Results are added this many at a time, by number of partition. A larger tree would have more of them wait
@@ -36,11 +38,16 @@ from .statistics import Statistics
 FAN_IN = 8
 # How often a waiting pass looks whether the workers are still there, in seconds.
 LOOK_EVERY = 1.0
+# A pass that workers leave is begun anew so many times. One that ends them itself, for want of memory, would
+# be begun for ever: Dask's own count of a task's victims starts afresh with the tasks.
+MOST_TRIES = 10
 # Rows drawn by all partitions are so many standard deviations more than are wanted: fewer than wanted come
 # out once in 1e9 times.
 SAFETY = 6.0
 # Parameters travel in a task of their own, so that they can be made again; Dask warns above 10 MB.
 LARGEST_PARAMETERS = "1 GiB"
+# Dask's configuration is the process's: of two fits at a time one would put back what the other had set.
+_config_lock = threading.Lock()
 
 _LOST = (CancelledError, AsyncCancelledError, KilledWorker)
 
@@ -86,6 +93,13 @@ class DaskData:
 
         n_seeds says how many, of the number of features.
         """
+        try:
+            self._survey(n_seeds, random_state)
+        except BaseException:
+            self.close()  # errors are kept, and with them all that was at hand
+            raise
+
+    def _survey(self, n_seeds: Callable[[int], int], random_state: np.random.RandomState) -> None:
         client, n = self.client, len(self.rows.parts)
         places = [place_of(number) for number in range(n)]
         self.parts, self.weights = self._persisted()
@@ -162,9 +176,9 @@ class DaskData:
 
         Should one of these leave, the pass is made again: on workers that have its partitions then.
         """
-        while True:
+        for _ in range(MOST_TRIES):
             try:
-                with dask.config.set({"distributed.admin.large-graph-warning-threshold": LARGEST_PARAMETERS}):
+                with _large_parameters():
                     ready = self.client.submit(_itself, order, key=f"fastgmm-order-{uuid4().hex}", pure=False)
                 done: dict[int, Future] = {}
                 for home, numbers in self.homes.items():
@@ -186,15 +200,21 @@ class DaskData:
                 return statistics
             except _WorkerLeft:
                 self._find_homes()
+        raise RuntimeError(
+            f"Workers left {MOST_TRIES} times during one pass over X. If that ended them, their memory may "
+            "be too small: use smaller partitions, fewer components or more memory."
+        )
 
     def _find_homes(self) -> None:
         """Which worker computes on which partitions: one that has them, or as few as any other."""
         futures = [self.parts[number] for number in self.numbers]
         self._explained(partial(wait, futures))
         holders = self.client.who_has(futures)
+        while not (there := list(self.client.nthreads())):  # all have left since then; others may come
+            sleep(LOOK_EVERY)
         homes: dict[str, list[int]] = {}
         for number in self.numbers:
-            addresses = holders.get(self.parts[number].key) or self.client.nthreads()
+            addresses = holders.get(self.parts[number].key) or there
             home = min(addresses, key=lambda address: (len(homes.get(address, ())), address))
             homes.setdefault(home, []).append(number)
         self.homes = homes
@@ -233,43 +253,57 @@ class DaskData:
         lost = [number for number, part in enumerate(watched) if part.status in gone]
         lost += [n for n, weight in enumerate(self.weights) if weight is not None and weight.status in gone]
         if isinstance(error, KilledWorker):
-            reason = f"workers ended several times while they computed on it ({error})"
-            remedy = "Their memory may be too small: use smaller partitions or more memory."
-        else:
-            reason = "the worker that held it ended, and there is no task to make it again"
-            remedy = (
-                "Scatter it again, or pass a collection that Dask can recompute (one read from files, or "
-                "made by dask.delayed), and call again."
+            reason = (
+                f"workers ended several times while they computed on it ({error}). Their memory may be too "
+                "small: use smaller partitions or more memory."
             )
+        else:
+            reason = NOT_MADE_AGAIN
         numbers = ", ".join(map(str, sorted(set(lost))[:8]))
         which = f"X has lost partition {numbers}" if lost else "X has lost a partition"
-        return RuntimeError(f"{which}: {reason}. {remedy}")
+        return RuntimeError(f"{which}: {reason}")
 
     # ---- sums over rows ------------------------------------------------------------------------------------
 
+    def accumulate(self, pass_over: Callable[[ArrayData], Statistics]) -> Statistics:
+        """Statistics of all rows, added along the tree; partitions are let go as they are done."""
+        statistics: Statistics = self._sum(workers.accumulate_part, workers.add_statistics, pass_over)
+        return statistics
+
     def summary(self, scorer: Scorer) -> tuple[float, float, float]:
         """Sums over rows: of w log p, of w log max_k r_k, of w. Partitions are let go as they are done."""
+        sums = self._sum(workers.summarise_part, workers.add_arrays, scorer)
+        return float(sums[0]), float(sums[1]), float(sums[2])
+
+    def _sum(self, look: Callable[..., Any], add: Callable[[list[Any]], Any], how: Any) -> Any:
+        """The sum of what look(part, weight, place, how) returns of all partitions."""
         rows = self.rows
         if rows.n_features is not None and rows.n_features != self.n_features:
             raise ValueError(f"X has {rows.n_features} features, but {self.n_features} are expected.")
-        ready = delayed(scorer, pure=False)
-        summarise = delayed(workers.summarise_part, pure=False)
-        add = delayed(workers.add_arrays, pure=False)
+        ready, look, add = delayed(how, pure=False), delayed(look, pure=False), delayed(add, pure=False)
         weights = rows.weights or [None] * len(rows.parts)
         level = [
-            summarise(part, weight, place_of(number), ready)
+            look(part, weight, place_of(number), ready)
             for number, (part, weight) in enumerate(zip(rows.parts, weights))
         ]
         while len(level) > 1:
             level = [add(level[first : first + FAN_IN]) for first in range(0, len(level), FAN_IN)]
-        root = self.client.compute(level[0])
+        with _large_parameters():
+            root = self.client.compute(level[0])
         try:
-            sums = self._explained(root.result)
+            return self._explained(root.result)
         except BaseException:
             with suppress(Exception):
                 self.client.cancel([root], force=True)
             raise
-        return float(sums[0]), float(sums[1]), float(sums[2])
+
+
+@contextmanager
+def _large_parameters() -> Iterator[None]:
+    """No warning of Dask's about the size of parameters."""
+    threshold = {"distributed.admin.large-graph-warning-threshold": LARGEST_PARAMETERS}
+    with _config_lock, dask.config.set(threshold):
+        yield
 
 
 def _itself(order: workers.Order) -> workers.Order:

@@ -110,6 +110,9 @@ class IncrementalMixin(FittedMixture):
             pass_over = _Pass(structure, parameters, fingerprint, n_threads)
             if streamed is None:
                 return pass_over(data)
+            if not isinstance(streamed, StreamedData):  # partitions of a cluster
+                elsewhere: Statistics = streamed.accumulate(pass_over)
+                return elsewhere
             statistics = pass_over.nothing()
             with closing(streamed.parts()) as parts:
                 for part in parts:

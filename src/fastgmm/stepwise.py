@@ -317,7 +317,8 @@ def run(
     """Epochs until the bound has not risen by options.tol for `patience` of them, or options.max_iter.
 
     The bound of an epoch is the mean log-likelihood of its batches, each under the parameters before its
-    step.
+    step. `previous_bound`, which may be of other rows, or of one batch, is what the first change is told
+    from; epochs are compared with each other alone.
     """
     result = StepwiseResult(
         running.parameters,
@@ -325,7 +326,7 @@ def run(
         history={key: [] for key in HISTORY},
         running=running,
     )
-    best, n_idle = previous_bound, 0
+    best, n_idle = -np.inf, 0
     repaired: set[int] = set()
     whole = batches.n_batches == 1
     epoch = _Epoch()

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._typing import FloatArray
-from ._validation import check_block, check_block_weight
+from ._validation import check_block, check_block_weight, check_largest_weight
 from .blocks import ArrayData, Sizes, readable
 from .collector import ArrayCollector, Request, Setting
 from .frame import Frame
@@ -46,7 +46,26 @@ MOST_ENDED = 1000
 # ---- threads -----------------------------------------------------------------------------------------------
 
 _turns: ThreadPoolExecutor | None = None
-_turns_of = 0  # the process that has them
+_turns_lock = threading.Lock()
+
+
+def _the_thread() -> ThreadPoolExecutor:
+    """Made by the first task of this process; several may be the first at a time."""
+    global _turns
+    with _turns_lock:
+        if _turns is None:
+            _turns = ThreadPoolExecutor(1, thread_name_prefix="fastgmm")
+        return _turns
+
+
+def _after_fork() -> None:
+    """A thread does not survive fork(), and a lock may have been held by another one."""
+    global _turns, _turns_lock
+    _turns, _turns_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def in_turn(work: Callable[..., T], *arguments: Any) -> T:
@@ -56,12 +75,9 @@ def in_turn(work: Callable[..., T], *arguments: Any) -> T:
     same team of OpenMP threads serves all of them. Outside a worker the number of threads is what
     `n_jobs=None` means.
     """
-    global _turns, _turns_of
-    if _turns is None or _turns_of != os.getpid():  # a thread does not survive fork()
-        _turns, _turns_of = ThreadPoolExecutor(1, thread_name_prefix="fastgmm"), os.getpid()
     worker = this_worker()
     n_threads = effective_n_threads(None if worker is None else worker.state.nthreads)
-    return _turns.submit(_limited, work, n_threads, *arguments).result()
+    return _the_thread().submit(_limited, work, n_threads, *arguments).result()
 
 
 def _limited(work: Callable[..., T], *arguments: Any) -> T:
@@ -142,11 +158,27 @@ def merge_reservoirs(reservoirs: list[Reservoir | None]) -> Reservoir | None:
 def summarise_part(X: Any, weight: Any, place: str, scorer: Scorer) -> FloatArray:
     """Sums over the rows of a partition: of w log p, of w log max_k r_k, of w."""
     part = _checked(X, weight, place, look=True)
-    _check_features(part, scorer, place)
+    _check_features(part, scorer.n_features, place)
     if part.n_positive == 0:
         return np.zeros(3)
     head = in_turn(lambda n_threads: _with_threads(scorer, n_threads).summary(part))
     return np.array([head[LOG_LIKELIHOOD], head[LOG_MAX], part.total_weight])
+
+
+def accumulate_part(X: Any, weight: Any, place: str, pass_over: Any) -> Statistics:
+    """Statistics of a partition, from a dense pass under given parameters."""
+    part = _checked(X, weight, place, look=True)
+    _check_features(part, len(pass_over.frame.shift), place)
+    if part.n_positive and part.sample_weight is not None:
+        check_largest_weight(part.total_weight, float(part.sample_weight.max()))
+
+    def work(n_threads: int) -> Statistics:
+        here = copy.copy(pass_over)
+        here.n_threads = n_threads
+        statistics: Statistics = here(part)
+        return statistics
+
+    return in_turn(work)
 
 
 def add_arrays(arrays: list[FloatArray]) -> FloatArray:
@@ -161,7 +193,7 @@ def outputs(X: Any, scorer: Scorer, place: str, what: str) -> NDArray[Any]:
     """What a method of the mixture says of the rows of a partition."""
     method = "scores" if what == "log_prob_components" else what
     part = _checked(X, None, place, look=True)
-    _check_features(part, scorer, place)
+    _check_features(part, scorer.n_features, place)
     return in_turn(lambda n_threads: getattr(_with_threads(scorer, n_threads), method)(part.X))
 
 
@@ -172,10 +204,10 @@ def _checked(X: Any, weight: Any, place: str, *, look: bool) -> ArrayData:
     return ArrayData(X, weight)
 
 
-def _check_features(part: ArrayData, scorer: Scorer, place: str) -> None:
-    if part.n_features != scorer.n_features:
+def _check_features(part: ArrayData, n_features: int, place: str) -> None:
+    if part.n_features != n_features:
         raise ValueError(
-            f"X has {part.n_features} features in {place}, but the mixture is expecting {scorer.n_features} "
+            f"X has {part.n_features} features in {place}, but the mixture is expecting {n_features} "
             "features as input."
         )
 

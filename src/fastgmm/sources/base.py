@@ -56,6 +56,10 @@ class Source(ABC):
 
     def open(self, n_threads: int) -> Any:
         """The rows for a fit or another look at all of them: StreamedData, or what has its interface."""
+        return self.open_here(n_threads)
+
+    def open_here(self, n_threads: int) -> Any:
+        """The rows, part by part, in this process: StreamedData."""
         from .streamed import StreamedData  # which needs this file
 
         return StreamedData(self, n_threads)

@@ -1,13 +1,18 @@
 """Dask collections as sources of rows: recognised without importing Dask, read partition by partition.
 
-With a distributed client the rows stay on its workers (fastgmm/distributed.py); without one Dask's local
-scheduler makes the partitions one after the other, and they are computed on here.
+With a distributed client the rows stay on its workers (fastgmm/distributed.py). Without one Dask's local
+scheduler makes the partitions one after the other, and they are computed on here; so are they with one where
+all steps are made here, as those of stepwise EM are.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import CancelledError
+from contextlib import closing
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -17,6 +22,13 @@ from numpy.typing import NDArray
 from ..scorer import Scorer
 from .base import Block, Source
 
+# Partitions that a cluster is asked for before they are wanted here.
+MADE_AHEAD = 4
+# Why partitions are lost for good, and what helps.
+NOT_MADE_AGAIN = (
+    "the worker that held it ended, and there is no task to make it again. Scatter it again, or pass a "
+    "collection that Dask can recompute (one read from files, or made by dask.delayed), and call again."
+)
 # What is asked of rows: the name of a method of the mixture, and the type of what it returns.
 OUTPUTS = {
     "score_samples": np.float64,
@@ -86,6 +98,7 @@ class DaskRows(Source):
             n = len(X.columns) if _is_frame(X) else X.shape[1]
             self.n_features = None if np.isnan(n) else int(n)
         self.weights = None if sample_weight is None else self._weights(sample_weight)
+        self.client: Any = None  # that makes partitions that come here
 
     def _weights(self, weights: Any) -> list[Any]:
         """One partition of weights for each of the rows."""
@@ -111,22 +124,28 @@ class DaskRows(Source):
         return parts
 
     def blocks(self) -> Iterator[Block]:
-        """Partition after partition, made by the local scheduler in use (threads, unless configured)."""
-        graphs: dict[int, dict[Any, Any]] = {}
-        for number, part in enumerate(self.parts):
-            weight = None if self.weights is None else self.weights[number]
-            X, weight = _compute_here(part, weight, graphs)
-            weight = None if weight is None else np.asarray(weight, dtype=np.float64)
-            yield Block(X, weight, place_of(number))
+        """Partition after partition, made by the client, or by Dask's local scheduler as configured."""
+        pairs = list(zip(self.parts, self.weights or [None] * len(self.parts)))
+        made = _computed_here(pairs) if self.client is None else _fetched(pairs, self.client)
+        with closing(made) as partitions:
+            for number, (X, weight) in enumerate(partitions):
+                weight = None if weight is None else np.asarray(weight, dtype=np.float64)
+                yield Block(X, weight, place_of(number))
 
     def open(self, n_threads: int) -> Any:
         """Rows on the workers of the client, where there is one."""
         client = self._client()
         if client is None:
-            return super().open(n_threads)
+            return self.open_here(n_threads)
         from ..distributed import DaskData  # which needs distributed
 
         return DaskData(self, client)
+
+    def open_here(self, n_threads: int) -> Any:
+        """Rows that come here partition by partition, those on the workers of a client, too."""
+        rows = copy(self)
+        rows.client = self._client()  # of this thread; rows are read in another
+        return Source.open_here(rows, n_threads)
 
     def _client(self) -> Any:
         """The client in use, or the one whose futures these are; None where there is none."""
@@ -217,6 +236,28 @@ def _synchronous(client: Any) -> Any:
             "Client(..., asynchronous=False) in the thread that fits."
         )
     return client
+
+
+def _computed_here(pairs: list[tuple[Any, Any]]) -> Generator[tuple[Any, Any], None, None]:
+    graphs: dict[int, dict[Any, Any]] = {}
+    for part, weight in pairs:
+        yield _compute_here(part, weight, graphs)
+
+
+def _fetched(pairs: list[tuple[Any, Any]], client: Any) -> Generator[tuple[Any, Any], None, None]:
+    """Partitions and weights from the cluster, which makes some ahead and lets go of those that came."""
+
+    def asked_for(pair: tuple[Any, Any]) -> list[Any]:
+        return [item if item is None or _is_future(item) else client.compute(item) for item in pair]
+
+    ahead = deque(map(asked_for, pairs[:MADE_AHEAD]))
+    for number in range(len(pairs)):
+        ahead.extend(map(asked_for, pairs[number + MADE_AHEAD : number + MADE_AHEAD + 1]))
+        try:
+            X, weight = client.gather(ahead.popleft())
+        except CancelledError as error:
+            raise RuntimeError(f"X has lost {place_of(number)}: {NOT_MADE_AGAIN}") from error
+        yield X, weight
 
 
 def _compute_here(part: Any, weight: Any, graphs: dict[int, dict[Any, Any]]) -> tuple[Any, Any]:
