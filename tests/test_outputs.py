@@ -180,12 +180,6 @@ def test_bad_rows_leave_no_file(mixture, X, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_of_outputs_may_be_that_of_the_rows(mixture, X, tmp_path):
-    path = sources(X, tmp_path)["path"]
-    expected = mixture.predict_proba(X)
-    np.testing.assert_allclose(mixture.predict_proba(path, out=path), expected, atol=1e-12)
-
-
 def test_memory_does_not_grow_with_components(mixture, X, tmp_path, monkeypatch):
     """Rows are scored so many at a time that their outputs fill a part, not the rows."""
     most = 0

@@ -147,7 +147,7 @@ def test_memory_is_bounded_by_parts_not_by_files(tmp_path, monkeypatch):
 
 def test_nulls_are_named():
     column = pyarrow.chunked_array([[1.0, 2.0], [3.0, None, None]])
-    with pytest.raises(ValueError, match=r"Column 'b' has a null in row 3 of the table \(and 1 more"):
+    with pytest.raises(ValueError, match=r"Column 'b' has a null in row 3 of the table"):
         GaussianMixture().fit(pyarrow.table({"a": X[:5, 0], "b": column}))
 
 
@@ -193,7 +193,7 @@ def test_columns_that_are_no_numbers(values):
 
 def test_files_of_other_columns(tmp_path, path):
     pq.write_table(table().drop_columns(["b"]), tmp_path / "other.parquet")
-    with pytest.raises(ValueError, match=r"one column 'b' of .*other\.parquet"):
+    with pytest.raises(ValueError, match=r"not the same columns: \['b'\]"):
         ParquetRows([path, tmp_path / "other.parquet"])
     feather.write_feather(table(), str(tmp_path / "rows.feather"))
     with pytest.raises(ValueError, match=r"of one format, got ipc and parquet"):

@@ -108,10 +108,18 @@ def check_block(X: Any, place: str, first: int, *, look: bool) -> NDArray[Any]:
         if bad is not None:
             row, column = bad
             raise ValueError(
-                f"Input X contains NaN or infinity: the first is {X[row, column]} in row {first + row}{of}, "
-                f"column {column}. Drop such rows or fill them in."
+                f"Input X contains NaN or infinity: the first is {X[row, column]} in "
+                f"{row_in_words(first + row, place)}, column {column}. Drop such rows or fill them in."
             )
     return X
+
+
+def row_in_words(row: int, place: str) -> str:
+    """A row of a block in words; places that know better are asked (sources.files.Together)."""
+    find = getattr(place, "row", None)
+    if find is not None:
+        return str(find(row))
+    return f"row {row} of {place}" if place else f"row {row}"
 
 
 def column_names(X: Any) -> NDArray[np.object_] | None:
@@ -291,7 +299,8 @@ def check_block_weight(weights: Any, n_rows: int, place: str, first: int) -> Flo
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(
-            f"Weights must be finite and non-negative, but it is {weights[row]} for row {first + row}{of}."
+            f"Weights must be finite and non-negative, but it is {weights[row]} for "
+            f"{row_in_words(first + row, place)}."
         )
     return weights if weights.flags.aligned else weights.copy()
 

@@ -21,7 +21,7 @@ from ._validation import array_request, explained_memory_error
 from .scorer import Scorer
 from .sources import StreamedData
 from .sources.base import rows_per_part
-from .sources.files import suffix_of
+from .sources.files import files_of, suffix_of
 
 REMEDY = "Ask for fewer rows at a time, X[:100_000], X[100_000:200_000], ..., or pass a file's name as out."
 
@@ -59,6 +59,7 @@ def of_array(output: Output, scorer: Scorer, X: RowArray, out: Any = None) -> ND
             output.write(scorer, X, result)
             return result
     _check_apart(out, X)
+    _check_other_file(out, files_of(X))
     with _sink(output, scorer, out, len(X)) as sink:
         _write(output, scorer, X, sink)
     return sink.result()
@@ -66,6 +67,7 @@ def of_array(output: Output, scorer: Scorer, X: RowArray, out: Any = None) -> ND
 
 def of_source(output: Output, scorer: Scorer, data: StreamedData, out: Any = None) -> NDArray[Any]:
     """Outputs of rows that are read part by part, also those of weight 0."""
+    _check_other_file(out, data.source.paths)
     n_rows = data.source.n_rows
     request = array_request(output.shape(n_rows or 0, scorer), output.method)
     with explained_memory_error(request, REMEDY):
@@ -124,6 +126,11 @@ def _check_out(output: Output, out: Any, n_rows: int | None, of_row: tuple[int, 
 def _check_apart(out: Any, X: RowArray) -> None:
     if isinstance(out, np.ndarray) and np.may_share_memory(out, X):
         raise ValueError("out shares memory with X: rows would be overwritten before they are read.")
+
+
+def _check_other_file(out: Any, paths: list[str]) -> None:
+    if isinstance(out, str | PathLike) and os.path.realpath(out) in map(os.path.realpath, paths):
+        raise ValueError(f"out = {os.fspath(out)!r} is a file that X is read from: its rows would be lost.")
 
 
 class Sink(ABC):

@@ -44,6 +44,11 @@ class Source(ABC):
     n_rows: int | None = None
     """Number of rows, where it is known without reading them."""
 
+    @property
+    def paths(self) -> list[str]:
+        """Files that rows are read from."""
+        return []
+
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
         """All rows from the first on.

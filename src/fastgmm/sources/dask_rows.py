@@ -239,7 +239,7 @@ def _synchronous(client: Any) -> Any:
 
 
 def _computed_here(pairs: list[tuple[Any, Any]]) -> Generator[tuple[Any, Any], None, None]:
-    graphs: dict[int, dict[Any, Any]] = {}
+    graphs: dict[int, tuple[Any, dict[Any, Any]]] = {}
     for part, weight in pairs:
         yield _compute_here(part, weight, graphs)
 
@@ -260,7 +260,7 @@ def _fetched(pairs: list[tuple[Any, Any]], client: Any) -> Generator[tuple[Any, 
         yield X, weight
 
 
-def _compute_here(part: Any, weight: Any, graphs: dict[int, dict[Any, Any]]) -> tuple[Any, Any]:
+def _compute_here(part: Any, weight: Any, graphs: dict[int, tuple[Any, dict[Any, Any]]]) -> tuple[Any, Any]:
     """A partition and its weights, from the tasks of the graph that they need."""
     from dask.base import get_scheduler
     from dask.optimization import cull
@@ -270,10 +270,9 @@ def _compute_here(part: Any, weight: Any, graphs: dict[int, dict[Any, Any]]) -> 
     tasks: dict[Any, Any] = {}
     for item in wanted:
         whole = item.__dask_graph__()
-        graph = graphs.get(id(whole))
-        if graph is None:  # partitions of a collection share one
-            graph = graphs[id(whole)] = dict(whole)
-        tasks.update(cull(graph, [item.key])[0])
+        if id(whole) not in graphs:  # partitions of a collection share one, which is kept: ids are used again
+            graphs[id(whole)] = whole, dict(whole)
+        tasks.update(cull(graphs[id(whole)][1], [item.key])[0])
     get = get_scheduler() or threaded
     found = get(tasks, [item.key for item in wanted])
     return found[0], (None if weight is None else found[1])

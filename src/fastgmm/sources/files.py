@@ -8,7 +8,35 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any, NamedTuple, TypeGuard
 
+import numpy as np
+
 Path = str | PathLike[str]
+
+
+class Together(str):
+    """What messages call several files together; it knows which of them a row is in.
+
+    Parameters
+    ----------
+    paths, counts : the files, and how many rows each has
+    """
+
+    paths: list[str]
+    counts: list[int]
+
+    def __new__(cls, paths: Sequence[str], counts: Sequence[int]) -> Together:
+        """A text that names the first file."""
+        self = super().__new__(cls, f"{paths[0]} and {len(paths) - 1} more, taken together")
+        self.paths, self.counts = list(paths), list(counts)
+        return self
+
+    def row(self, row: int) -> str:
+        """A row in words, counted from the first of all, by its file."""
+        for path, n in zip(self.paths, self.counts):
+            if row < n:
+                return f"row {row} of {path}"
+            row -= n
+        return f"row {row} after the end of {self.paths[-1]}"
 
 
 class FileState(NamedTuple):
@@ -47,6 +75,15 @@ def check_unchanged(path: str, state: FileState) -> None:
             f"{path} has changed since it was looked at first: {what}. Rows must stay the same during a fit; "
             "make the source anew."
         )
+
+
+def files_of(X: Any) -> list[str]:
+    """The file that an array, or what it is a view of, is mapped from."""
+    while X is not None:
+        if isinstance(X, np.memmap) and X.filename is not None:
+            return [os.fspath(X.filename)]
+        X = getattr(X, "base", None)
+    return []
 
 
 def is_path(value: Any) -> TypeGuard[Path]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .._typing import FloatArray, RowArray
 from .base import PART_BYTES, Block, Source, rows_per_part
+from .files import files_of
 
 # Mapped arrays up to this size are taken as arrays in memory: rows may then be visited in any order.
 LARGEST_AT_ONCE = 4 * PART_BYTES
@@ -25,6 +26,11 @@ class MappedRows(Source):
     def __init__(self, X: RowArray, sample_weight: FloatArray | None = None) -> None:
         self.X, self.sample_weight = X, sample_weight
         self.n_rows = len(X)
+
+    @property
+    def paths(self) -> list[str]:
+        """The file."""
+        return files_of(self.X)
 
     def blocks(self) -> Iterator[Block]:
         """Parts of the array, in order."""

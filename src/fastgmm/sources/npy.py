@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._typing import FloatArray
 from .._validation import check_sample_weight
 from .base import Block, Source
-from .files import FileState, Path, check_unchanged, is_paths, names_of, paths_of, state_of
+from .files import FileState, Path, Together, check_unchanged, is_paths, names_of, paths_of, state_of
 from .parts import PartMaker
 
 # Rows that must be converted or turned are read in pieces of about so many bytes, which stay in cache
@@ -192,6 +192,14 @@ class NpyRows(Source):
         elif weights is not None:
             self.weights = check_sample_weight(weights, self.n_rows)
 
+    def _place(self) -> str:
+        return Together(self.paths, [file.n_rows for file in self.files]) if len(self.files) > 1 else ""
+
+    @property
+    def paths(self) -> list[str]:
+        """The files."""
+        return [file.path for file in self.files]
+
     def blocks(self) -> Iterator[Block]:
         """Parts of the files, in order."""
         for each in (*self.files, *self.weight_files):
@@ -201,7 +209,7 @@ class NpyRows(Source):
             self.dtype,
             weighted=bool(self.weight_files) or self.weights is not None,
             n_rows=self.n_rows,
-            place=_names(self.files) if len(self.files) > 1 else "",
+            place=self._place(),
         )
         with closing(Reader(self.files)) as rows, closing(Reader(self.weight_files)) as weights:
             left = self.n_rows

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from .._validation import row_in_words
 from .base import Block, Source, rows_per_part
 from .files import (
     FileState,
     Path,
+    Together,
     check_unchanged,
     is_path,
     is_paths,
@@ -110,9 +112,7 @@ class ParquetRows(Source):
             if len(formats) > 1:
                 raise ValueError(f"Files must be of one format, got {' and '.join(sorted(formats))}.")
             self.format = formats.pop()
-            self.place = (
-                paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more, taken together"
-            )
+            self.place = paths[0]
         elif isinstance(source, self._dataset.Dataset):
             self.data, self.place = source, "the data set"
         elif isinstance(source, self._arrow.Table | self._arrow.RecordBatch):
@@ -123,9 +123,12 @@ class ParquetRows(Source):
                 "source must be a path, a list of paths, a pyarrow.dataset.Dataset or a pyarrow.Table, got "
                 f"{type(source).__name__}."
             )
-        schemas = {path: self._schema(path) for path in self.states} or {"": self.data.schema}
+        counts = dict.fromkeys(self.states, 0)
+        schemas = {path: self._schema(path, counts) for path in self.states} or {"": self.data.schema}
+        if len(counts) > 1:
+            self.place = Together(list(counts), list(counts.values()))
         if columns is None:
-            columns = [name for name in next(iter(schemas.values())).names if name != weights]
+            columns = self._all_columns(schemas, weights)
         self.columns, self.weights = list(columns), weights
         self.wanted = self.columns if weights is None else [*self.columns, weights]
         for path, schema in schemas.items():
@@ -137,13 +140,35 @@ class ParquetRows(Source):
         self.dtype = np.dtype(np.float32 if single else np.float64)
         self.feature_names = np.array(self.columns, dtype=object)
 
-    def _schema(self, path: str) -> Any:
-        """The columns of a file by its footer; its rows are added to n_rows."""
+    @property
+    def paths(self) -> list[str]:
+        """The files, where there are any."""
+        return list(self.states)
+
+    def _all_columns(self, schemas: dict[str, Any], weights: str | None) -> list[str]:
+        """All columns but weights and the index that pandas writes along; the same in all files."""
+        found: dict[str, list[str]] = {}
+        for path, schema in schemas.items():
+            index = (schema.pandas_metadata or {}).get("index_columns", [])
+            found[path] = [name for name in schema.names if name != weights and name not in index]
+        first, columns = next(iter(found.items()))
+        for path, names in found.items():
+            if set(names) != set(columns):
+                odd = sorted(set(names) ^ set(columns))[:5]
+                raise ValueError(
+                    f"{first} and {path} have not the same columns: {odd} are in one of them only. Choose "
+                    "those to be read by ParquetRows(paths, columns=[...])."
+                )
+        return columns
+
+    def _schema(self, path: str, counts: dict[str, int]) -> Any:
+        """The columns of a file by its footer; its rows are counted, and added to n_rows."""
         files = self._dataset.IpcFileFormat() if self.format == "ipc" else self._dataset.ParquetFileFormat()
         try:
             fragment = files.make_fragment(path, self._fs.LocalFileSystem())
             schema = fragment.physical_schema
-            self.n_rows = (self.n_rows or 0) + int(fragment.count_rows())
+            counts[path] = int(fragment.count_rows())
+            self.n_rows = (self.n_rows or 0) + counts[path]
         except (OSError, self._arrow.ArrowException) as error:
             raise _damaged(path, error) from error
         return schema
@@ -275,8 +300,8 @@ class ParquetRows(Source):
         if column.null_count:
             row = first + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
             raise ValueError(
-                f"Column {name!r} has a null in row {row} of {self.place} (and {column.null_count - 1} more "
-                "in these rows). Drop such rows or fill them in."
+                f"Column {name!r} has a null in {row_in_words(row, self.place)}. Drop such rows or fill them "
+                "in."
             )
         if self._arrow.types.is_decimal(column.type):
             column = column.cast(self._arrow.float64())
