@@ -50,7 +50,7 @@ class ParquetRows(Source):
     of 64 MB, of another 64 MB that are decoded at a time, and of some 3 MB per column for pages; of Arrow's
     files of one record batch. Data sets made elsewhere are read through pyarrow's scanner: a row
     group at a time, of Arrow's files as far ahead as it does. Needs pyarrow
-    (``pip install 'fastgmm[parquet]'``).
+    (``pip install pyarrow``).
 
     Parameters
     ----------
@@ -317,7 +317,7 @@ def _import_pyarrow() -> tuple[Any, Any, Any, Any]:
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            "ParquetRows needs pyarrow: pip install pyarrow, or pip install 'fastgmm[parquet]'."
+            "ParquetRows needs pyarrow: pip install pyarrow."
         ) from error
     return pyarrow, pyarrow.dataset, pyarrow.fs, pyarrow.parquet
 
