@@ -61,17 +61,6 @@ def client(cluster):
         yield client
 
 
-def test_accumulate_is_called_on_the_workers(client):
-    X, (weights, means, covariances, *_) = rows()
-    mixture = GaussianMixture.from_parameters(weights, means, covariances, n_jobs=1)
-    parts = client.scatter([X[:400], X[400:]])
-    for remote in (parts, da.from_array(X, chunks=(400, D))):
-        with pytest.raises(TypeError, match=r"on the workers.*client\.map\(mixture\.accumulate"):
-            mixture.accumulate(remote)
-    found = sum(client.gather(client.map(mixture.accumulate, parts)))
-    assert found.log_likelihood == pytest.approx(mixture.accumulate(X).log_likelihood, rel=SAME)
-
-
 def rows(covariance_type="full", dtype=np.float64):
     X, start = problem(31, N, D, K, covariance_type)
     return np.array(X, dtype=dtype), start

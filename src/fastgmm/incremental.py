@@ -74,8 +74,7 @@ class IncrementalMixin(FittedMixture):
         ValueError
             For rows or weights that are not valid, and rows so far away that their moments overflow.
         TypeError
-            For sparse matrices and arrays on another device, for weights beside a source of rows, and for
-            rows of Dask's where there is a client.
+            For sparse matrices and arrays on another device, and for weights beside a source of rows.
 
         Examples
         --------
@@ -99,11 +98,6 @@ class IncrementalMixin(FittedMixture):
             X = check_rows(self, X, reset=False, min_rows=0)
             self._check_n_features(X, n_features)
             data = ArrayData(X, check_sample_weight(sample_weight, len(X), may_be_zero=True))
-        elif not isinstance(streamed, StreamedData):
-            raise TypeError(
-                "X is on the workers of a Dask client, and accumulate computes in this process. Call it on "
-                "the workers, as in client.map(mixture.accumulate, futures_of_arrays), or fit(X), which does."
-            )
         request = f"statistics of {n_components} components of {n_features} features"
         remedy = "Use fewer threads (n_jobs)."
         with single_threaded_blas(), explained_memory_error(request, remedy):
