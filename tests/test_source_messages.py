@@ -59,7 +59,8 @@ def test_files_of_other_columns(tmp_path):
     paths = []
     for names in ("ab", "ba", "abc"):
         paths.append(str(tmp_path / f"{names}.parquet"))
-        parquet.write_table(pyarrow.table({name: np.cos(np.arange(50.0) * ord(name)) for name in names}), paths[-1])
+        columns = {name: np.cos(np.arange(50.0) * ord(name)) for name in names}
+        parquet.write_table(pyarrow.table(columns), paths[-1])
     mixture = GaussianMixture(random_state=0)
     assert mixture.fit(paths[:2]).feature_names_in_.tolist() == ["a", "b"]
     for order in ([0, 2], [2, 0]):
