@@ -316,9 +316,7 @@ def _import_pyarrow() -> tuple[Any, Any, Any, Any]:
         import pyarrow.ipc
         import pyarrow.parquet
     except ImportError as error:
-        raise ImportError(
-            "ParquetRows needs pyarrow: pip install pyarrow."
-        ) from error
+        raise ImportError("ParquetRows needs pyarrow: pip install pyarrow.") from error
     return pyarrow, pyarrow.dataset, pyarrow.fs, pyarrow.parquet
 
 
