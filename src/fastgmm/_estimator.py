@@ -23,14 +23,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from . import em, outputs
 from ._attributes import attribute_parameters
 from ._fitted import FittedMixture
+from ._memory import explained_memory_error
 from ._progress import Progress, SurveyProgress
-from ._validation import (
-    FloatArray,
-    check_enough_rows,
-    check_rows,
-    check_sample_weight,
-    explained_memory_error,
-)
+from ._validation import FloatArray, check_enough_rows, check_rows, check_sample_weight
 from .blocks import ArrayData
 from .checkpoint import Checkpoint
 from .exceptions import RepairWarning

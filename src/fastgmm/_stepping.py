@@ -11,8 +11,9 @@ from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 
 from . import em, stepwise
+from ._memory import explained_memory_error
 from ._seeded import SeededMixture
-from ._validation import FloatArray, check_block_weight, check_rows, explained_memory_error
+from ._validation import FloatArray, check_block_weight, check_rows
 from .blocks import ArrayData
 from .sources import Data, Source
 from .threads import effective_n_threads, single_threaded_blas

@@ -14,8 +14,9 @@ import numpy as np
 
 from ._attributes import attribute_parameters, attributes_of_parameters
 from ._fitted import FittedMixture
+from ._memory import explained_memory_error
 from ._typing import BoolArray, FloatArray
-from ._validation import check_largest_weight, check_rows, check_sample_weight, explained_memory_error
+from ._validation import check_largest_weight, check_rows, check_sample_weight
 from .blocks import ArrayData
 from .em import lost_digits, to_centre
 from .exceptions import RepairWarning

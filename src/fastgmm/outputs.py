@@ -16,8 +16,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from ._memory import array_request, explained_memory_error
 from ._typing import RowArray
-from ._validation import array_request, explained_memory_error
 from .scorer import Scorer
 from .sources import StreamedData
 from .sources.base import rows_per_part
