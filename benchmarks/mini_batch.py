@@ -29,7 +29,7 @@ from markdown import render
 EPOCHS = 5
 # Orders of the rows: of most settings few, of those in DECISIVE enough to tell chance from a setting.
 SEEDS, MANY_SEEDS = 4, 32
-DECISIVE = ("default", "kappa=0.51, t0=150")
+DECISIVE = ("default", "kappa=0.6, t0=40")
 TOL, MAX_ITER = 1e-6, 1000
 NEAR = 0.01  # nat
 PROBLEMS = ("pixels-k16", "tabular-d8", "overlap-d16", "tabular-d16", "digits-pca16")
@@ -39,8 +39,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "averaging='steps'": {"averaging": "steps"},
     "t0=0": {"t0": 0.0},
     "t0=10": {"t0": 10.0},
-    "kappa=0.51": {"kappa": 0.51},
-    "kappa=0.51, t0=150": {"kappa": 0.51, "t0": 150.0},
+    "t0=500": {"t0": 500.0},
+    "kappa=0.6, t0=40": {"kappa": 0.6, "t0": 40.0},
     "kappa=0.7": {"kappa": 0.7},
     "batch_size=250": {"batch_size": 250},
     "batch_size=1000": {"batch_size": 1000},

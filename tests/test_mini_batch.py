@@ -274,7 +274,8 @@ def test_steps_may_be_made_longer_again(rows):
     moved = rows[:500] + 3.0
 
     def distance(**changes):
-        ours = MiniBatchGaussianMixture(1, random_state=0, **changes.pop("options", {})).fit(rows)
+        options = {"kappa": 0.6, "t0": 40.0, **changes.pop("options", {})}
+        ours = MiniBatchGaussianMixture(1, random_state=0, **options).fit(rows)
         ours.n_steps_ = 10_000
         for name, value in changes.items():
             setattr(ours, name, value)

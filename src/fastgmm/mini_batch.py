@@ -55,10 +55,10 @@ class MiniBatchGaussianMixture(SteppingMixture):
         Most rows of a batch in `fit`. None: 32 per component, but at least 1024. `partial_fit` takes what it
         is given as one batch.
 
-    kappa : float, default=0.6
+    kappa : float, default=0.51
         Exponent of the step, above 0.5 and at most 1. Smaller values forget faster.
 
-    t0 : float, default=40.0
+    t0 : float, default=150.0
         Offset of the step, at least 0. At 0 the first step is 1: it forgets all but the responsibilities that
         the start gives to the first batch. Batches of few rows tell little and want small steps: for single
         rows take 1000 or more.
@@ -211,8 +211,8 @@ class MiniBatchGaussianMixture(SteppingMixture):
         *,
         covariance_type: str = "full",
         batch_size: int | None = None,
-        kappa: float = 0.6,
-        t0: float = 40.0,
+        kappa: float = 0.51,
+        t0: float = 150.0,
         min_step: float = 0.0,
         averaging: str | None = "epoch",
         max_iter: int = 100,
