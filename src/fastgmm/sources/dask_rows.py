@@ -45,7 +45,7 @@ def dask_rows(X: Any, sample_weight: Any = None) -> DaskRows | None:
 
 def _is_dask(X: Any) -> bool:
     """Whether X is made by Dask; what is not loaded made nothing."""
-    if "dask" not in sys.modules:
+    if sys.modules.get("dask") is None:
         return False
     if isinstance(X, list | tuple):
         return bool(X) and all(_is_dask_object(item) for item in X)
@@ -59,11 +59,11 @@ def _is_dask_object(X: Any) -> bool:
 
 
 def _is_future(X: Any) -> bool:
-    return "distributed" in sys.modules and isinstance(X, sys.modules["distributed"].Future)
+    return sys.modules.get("distributed") is not None and isinstance(X, sys.modules["distributed"].Future)
 
 
 def _is_array(X: Any) -> bool:
-    return "dask.array" in sys.modules and isinstance(X, sys.modules["dask.array"].Array)
+    return sys.modules.get("dask.array") is not None and isinstance(X, sys.modules["dask.array"].Array)
 
 
 def _is_frame(X: Any) -> bool:
