@@ -61,10 +61,7 @@ def save(path: str | os.PathLike[str], members: Members) -> None:
 
 def write_atomically(path: str | os.PathLike[str], write_to: Callable[[BinaryIO], None]) -> None:
     """Write a file beside `path` and put it in its place: `path` holds the old file or the whole new one."""
-    # Links are followed: replacing the link itself would leave the file it stands for as it was.
-    path = os.path.realpath(path)
-    # In the same folder, as a rename is atomic within one file system only.
-    temporary = f"{path}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    path, temporary = whole_and_temporary(path)
     try:
         with open(temporary, "xb") as file:
             write_to(file)
@@ -75,6 +72,14 @@ def write_atomically(path: str | os.PathLike[str], write_to: Callable[[BinaryIO]
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
+
+
+def whole_and_temporary(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """The file that a path stands for, and a name for one that is put in its place when it is whole."""
+    # Links are followed: replacing the link itself would leave the file it stands for as it was.
+    whole = os.path.realpath(path)
+    # In the same folder, as a rename is atomic within one file system only.
+    return whole, f"{whole}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
 
 
 def write(file: BinaryIO, members: Members) -> None:

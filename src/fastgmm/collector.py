@@ -20,6 +20,7 @@ from .parameters import Parameters
 from .passes import accumulate
 from .pruning import NEGLIGIBLE, Pruning
 from .score_map import ScoreMap
+from .single import SingleMap
 from .statistics import Statistics
 from .structures import Structure
 
@@ -42,9 +43,9 @@ class Request(NamedTuple):
     parameters : that responsibilities are computed under
     centres, centred : (K, D) and (K,) bool
         Components whose moments are taken about these points; the others' are about the frame's origin.
-    score_map : of the parameters, for n_active; None where it is to be made of them
+    score_map : of the parameters, for n_active; not sent to other machines, which make it again
     n_active : components scored per block of rows in the last pass; all where nothing was skipped
-    in_single : whether float32 may be used where the setting allows it
+    single_map : the score map rounded to float32, for a pass in it; not sent either
     to_the_end : no pass will be in float32 any more
     scatter_is_known : tied covariances: the total scatter is not wanted again, and comes out as 0
     forget : score every pair of block and component
@@ -55,7 +56,7 @@ class Request(NamedTuple):
     centred: BoolArray
     score_map: ScoreMap | None = None
     n_active: float = np.inf
-    in_single: bool = False
+    single_map: SingleMap | None = None
     to_the_end: bool = False
     scatter_is_known: bool = False
     forget: bool = False
@@ -97,18 +98,13 @@ class ArrayCollector:
         """One pass over the rows."""
         assert self.data is not None
         structure, frame, n_components, n_threads, _ = self.setting
-        parameters, pruning = request.parameters, self.pruning
+        assert request.score_map is not None
+        pruning = self.pruning
         if request.to_the_end:
             pruning.negligible = NEGLIGIBLE
         if request.forget:
             pruning.forget()
-        bounds = pruning.bounds(parameters, self.data)
-        score_map = request.score_map
-        if score_map is None:
-            score_map = structure.score_map(parameters, frame, n_threads, request.n_active)
-        rounded = None
-        if self.single and request.in_single:
-            rounded = single.single_map(score_map, parameters, structure, frame, self.data.n_positive)
+        bounds = pruning.bounds(request.parameters, self.data)
         no_scatter = None
         if request.scatter_is_known and structure.pooled and not request.centred.any():
             no_scatter = np.zeros((self.data.n_features, self.data.n_features))
@@ -118,13 +114,13 @@ class ArrayCollector:
             frame,
             n_components,
             n_threads,
-            score_map=score_map,
+            score_map=request.score_map,
             centres=request.centres,
             centred=request.centred,
             second=no_scatter,
             bounds=bounds,
             workspace=self.workspace,
-            single=rounded,
+            single=request.single_map if self.single else None,
         )
         if bounds is None:
             return statistics

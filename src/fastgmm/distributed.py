@@ -196,7 +196,7 @@ class DaskData:
                     )
                     done.update(zip(numbers, futures))
                 in_order = [done[number] for number in self.numbers]
-                statistics: Statistics = self._finish(in_order, workers.add_statistics, self._check_homes)
+                statistics: Statistics = self._finish(in_order, workers.add_in_order, self._check_homes)
                 return statistics
             except _WorkerLeft:
                 self._find_homes()
@@ -267,12 +267,12 @@ class DaskData:
 
     def accumulate(self, pass_over: Callable[[ArrayData], Statistics]) -> Statistics:
         """Statistics of all rows, added along the tree; partitions are let go as they are done."""
-        statistics: Statistics = self._sum(workers.accumulate_part, workers.add_statistics, pass_over)
+        statistics: Statistics = self._sum(workers.accumulate_part, workers.add_in_order, pass_over)
         return statistics
 
     def summary(self, scorer: Scorer) -> tuple[float, float, float]:
         """Sums over rows: of w log p, of w log max_k r_k, of w. Partitions are let go as they are done."""
-        sums = self._sum(workers.summarise_part, workers.add_arrays, scorer)
+        sums = self._sum(workers.summarise_part, workers.add_in_order, scorer)
         return float(sums[0]), float(sums[1]), float(sums[2])
 
     def _sum(self, look: Callable[..., Any], add: Callable[[list[Any]], Any], how: Any) -> Any:
@@ -345,7 +345,8 @@ class DaskCollector:
         self.n_passes += 1
         order = workers.Order(
             self.fit, self.n_passes, structure.name, frame, n_components, arithmetic,
-            request._replace(score_map=None),
+            request._replace(score_map=None, single_map=None), in_single=request.single_map is not None,
+            n_positive=self.data.n_positive,
         )  # fmt: skip
         statistics = self.data.collect(order)
         # partitions without rows of positive weight are not visited

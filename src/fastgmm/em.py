@@ -65,6 +65,7 @@ class Maximiser:
         self.shared_second: FloatArray | None = None
         self.hopeless = np.zeros(n_components, dtype=bool)
         self.repairs = Repairs(n_components)
+        self.n_positive = data.n_positive
         self.single = self.collector.single
         self.double_passes = 0  # to come, before float32 is tried again
         self.n_active = np.inf  # components scored per block of rows in the last pass
@@ -104,15 +105,21 @@ class Maximiser:
         if in_single and self.double_passes:
             self.double_passes -= 1
             in_single = False
+        rounded = None
+        if in_single:
+            assert request.score_map is not None
+            rounded = single.single_map(
+                request.score_map, request.parameters, self.structure, self.frame, self.n_positive
+            )
         request = request._replace(
-            in_single=in_single, to_the_end=not self.single, scatter_is_known=scatter is not None
+            single_map=rounded, to_the_end=not self.single, scatter_is_known=scatter is not None
         )
         statistics = self.collector.collect(request)
         if scatter is not None:
             statistics = replace(statistics, second=scatter)
         elif share:
             self.shared_second = statistics.second
-        if in_single and statistics.pairs_single < single.SMALLEST_GAIN * statistics.pairs:
+        if rounded is not None and statistics.pairs_single < single.SMALLEST_GAIN * statistics.pairs:
             self.double_passes = single.REST
         self.pairs += statistics.pairs
         self.pairs_centred += statistics.pairs_centred

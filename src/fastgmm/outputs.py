@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from abc import ABC, abstractmethod
 from contextlib import closing, suppress
 from io import BytesIO
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from ._memory import array_request, explained_memory_error
 from ._typing import RowArray
+from .archive import whole_and_temporary
 from .scorer import Scorer
 from .sources import StreamedData
 from .sources.base import rows_per_part
@@ -234,10 +234,7 @@ class NpyFile(Sink):
         if suffix_of(path) != ".npy":
             raise ValueError(f"out = {os.fspath(path)!r} must end in .npy, the format that is written.")
         self.asked_for = os.fspath(path)
-        # Links are followed: replacing the link itself would leave the file it stands for as it was.
-        self.path = os.path.realpath(path)
-        # In the same folder, as a rename is atomic within one file system only.
-        self.temporary = f"{self.path}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+        self.path, self.temporary = whole_and_temporary(path)
         if os.path.isdir(self.path):
             raise ValueError(f"out = {self.asked_for!r} is a folder.")
         try:

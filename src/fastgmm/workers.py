@@ -14,6 +14,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -29,6 +31,7 @@ from .kernels._pass import LOG_LIKELIHOOD, LOG_MAX, Workspace
 from .parameters import Parameters
 from .score_map import ScoreMap
 from .scorer import Scorer
+from .single import SingleMap, single_map
 from .sources.reservoir import Reservoir
 from .sources.survey import Survey
 from .statistics import Statistics
@@ -181,12 +184,9 @@ def accumulate_part(X: Any, weight: Any, place: str, pass_over: Any) -> Statisti
     return in_turn(work)
 
 
-def add_arrays(arrays: list[FloatArray]) -> FloatArray:
-    """Their sum, from the first on."""
-    total = arrays[0]
-    for array in arrays[1:]:
-        total = total + array
-    return total
+def add_in_order(values: list[T]) -> T:
+    """The sum of arrays or Statistics, from the first on."""
+    return reduce(add, values)
 
 
 def outputs(X: Any, scorer: Scorer, place: str, what: str) -> NDArray[Any]:
@@ -229,7 +229,9 @@ class Order(NamedTuple):
     fit : name of the fit, under which workers keep what they know of its partitions
     number : of the pass
     structure, frame, n_components, arithmetic : as in Setting
-    request : without a score map, which each worker makes once
+    request : without score maps, which each worker makes once
+    in_single : whether the pass is in float32
+    n_positive : rows of positive weight of all partitions
     """
 
     fit: str
@@ -239,6 +241,8 @@ class Order(NamedTuple):
     n_components: int
     arithmetic: str
     request: Request
+    in_single: bool
+    n_positive: int
 
 
 class FitState:
@@ -250,9 +254,10 @@ class FitState:
         self.number = -1
         self.parameters: Parameters | None = None
         self.score_map: ScoreMap | None = None
+        self.single_map: SingleMap | None = None
 
     def request(self, order: Order, n_threads: int) -> Request:
-        """The request of a pass with the score map, made once."""
+        """The request of a pass with its score maps, made once."""
         request = order.request
         if self.number != order.number:
             # equal parameters are the same object again: nothing has drifted then
@@ -262,12 +267,18 @@ class FitState:
             if not same:
                 self.parameters = request.parameters
             assert self.parameters is not None
-            self.score_map = STRUCTURES[order.structure].score_map(
-                self.parameters, order.frame, n_threads, request.n_active
-            )
+            structure = STRUCTURES[order.structure]
+            self.score_map = structure.score_map(self.parameters, order.frame, n_threads, request.n_active)
+            self.single_map = None
+            if order.in_single:
+                self.single_map = single_map(
+                    self.score_map, self.parameters, structure, order.frame, order.n_positive
+                )
             self.number = order.number
         assert self.parameters is not None
-        return request._replace(parameters=self.parameters, score_map=self.score_map)
+        return request._replace(
+            parameters=self.parameters, score_map=self.score_map, single_map=self.single_map
+        )
 
     def collect(self, n_threads: int, part: ArrayData, number: int, order: Order) -> Statistics:
         """One pass over a partition."""
@@ -339,14 +350,6 @@ def collect_part(X: Any, weight: Any, number: int, place: str, sizes: Sizes, ord
     if not np.isfinite(statistics.log_likelihood):
         check_block(X, place, 0, look=True)
     return statistics
-
-
-def add_statistics(statistics: list[Statistics]) -> Statistics:
-    """Their sum, from the first on."""
-    total = statistics[0]
-    for more in statistics[1:]:
-        total = total + more
-    return total
 
 
 def forget_fit(fit: str, dask_worker: Any = None) -> None:

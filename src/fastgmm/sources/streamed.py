@@ -198,10 +198,6 @@ class PartsCollector:
 
     def collect(self, request: Request) -> Statistics:
         """One pass over all parts."""
-        structure, frame, _, n_threads, _ = self.setting
-        if request.score_map is None:
-            score_map = structure.score_map(request.parameters, frame, n_threads, request.n_active)
-            request = request._replace(score_map=score_map)
         total: Statistics | None = None
         n_rows = 0
         with closing(self.data.parts()) as parts:
