@@ -185,10 +185,10 @@ def test_memory_does_not_grow_with_components(mixture, X, tmp_path, monkeypatch)
     most = 0
     write = Scorer._write
 
-    def watched(self, rows, **kwargs):
+    def watched(self, rows, *arguments):
         nonlocal most
         most = max(most, len(rows))
-        write(self, rows, **kwargs)
+        write(self, rows, *arguments)
 
     monkeypatch.setattr(Scorer, "_write", watched)
     mixture.predict_proba(X, out=tmp_path / "out.npy")

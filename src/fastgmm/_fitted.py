@@ -63,8 +63,7 @@ class FittedMixture(DensityMixin, BaseEstimator):
         NotFittedError
             If the mixture has no parameters yet.
         """
-        n_threads = effective_n_threads(self.n_jobs)
-        return _kept.of(self, n_threads, lambda: Scorer(*self._model(), n_threads))
+        return _kept.of(self, effective_n_threads(self.n_jobs))
 
     def _check_n_features(self, X: NDArray[Any], n_features: int) -> None:
         if X.shape[1] != n_features:
@@ -105,6 +104,10 @@ class FittedMixture(DensityMixin, BaseEstimator):
         source = as_source(X)
         if scorer is None:
             scorer = self.scorer()
+        if source is None:
+            X = check_rows(self, X, reset=False)
+            self._check_n_features(X, scorer.n_features)
+            return outputs.of_array(output, scorer, X, out)
         if isinstance(source, DaskRows):
             check_feature_names(source.feature_names, getattr(self, "feature_names_in_", None))
             if out is not None:
@@ -113,11 +116,7 @@ class FittedMixture(DensityMixin, BaseEstimator):
                     "nothing is computed yet."
                 )
             return source.outputs(scorer, output.method, scorer.n_features)
-        if source is not None:
-            return outputs.of_source(output, scorer, self._data_of(source), out)
-        X = check_rows(self, X, reset=False)
-        self._check_n_features(X, scorer.n_features)
-        return outputs.of_array(output, scorer, X, out)
+        return outputs.of_source(output, scorer, self._data_of(source), out)
 
     def score_samples(self, X: Any, out: Any = None) -> FloatArray:
         """Compute the log-likelihood of each row.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from ._memory import array_request, explained_memory_error
+from ._memory import array_request, explained_memory_error, not_enough_memory
 from ._typing import RowArray
 from .archive import whole_and_temporary
 from .scorer import Scorer
@@ -41,7 +41,7 @@ class Output(NamedTuple):
 
     def write(self, scorer: Scorer, X: RowArray, out: NDArray[Any]) -> None:
         """Outputs of rows into a contiguous array."""
-        scorer._write(X, hard=self.hard, **{self.name: out})
+        scorer._write(X, self.name, out, self.hard)
 
 
 LOG_DENSITY = Output("score_samples", "log_density")
@@ -54,10 +54,12 @@ def of_array(output: Output, scorer: Scorer, X: RowArray, out: Any = None) -> ND
     """Outputs of rows in memory: a new array, or part by part in `out`."""
     if out is None:
         shape = output.shape(len(X), scorer)
-        with explained_memory_error(array_request(shape, output.method), REMEDY):
+        try:
             result = np.empty(shape, output.dtype)
             output.write(scorer, X, result)
-            return result
+        except MemoryError as error:
+            raise not_enough_memory(error, array_request(shape, output.method), REMEDY) from error
+        return result
     _check_apart(out, X)
     _check_other_file(out, files_of(X))
     with _sink(output, scorer, out, len(X)) as sink:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -76,32 +75,33 @@ class Scorer:
     def score_samples(self, X: RowArray) -> FloatArray:
         """Logarithm of the density of each row, (n_samples,)."""
         out = np.empty(len(X))
-        self._write(X, log_density=out)
+        self._write(X, "log_density", out)
         return out
 
     def predict(self, X: RowArray) -> LabelArray:
         """The most probable component of each row, (n_samples,) int64; the first of equals."""
         out = np.empty(len(X), dtype=np.int64)
-        self._write(X, hard=True, labels=out)
+        self._write(X, "labels", out, hard=True)
         return out
 
     def predict_proba(self, X: RowArray) -> FloatArray:
         """Probability of each component for each row, (n_samples, n_components)."""
         out = np.empty((len(X), self.n_components))
-        self._write(X, responsibilities=out)
+        self._write(X, "responsibilities", out)
         return out
 
     def scores(self, X: RowArray) -> FloatArray:
         """log(weight) + log N(x; mean, covariance) for each row and component, (n_samples, n_components)."""
         out = np.empty((len(X), self.n_components))
-        self._write(X, scores=out)
+        self._write(X, "scores", out)
         return out
 
     def summary(self, data: ArrayData) -> FloatArray:
         """Sums over rows (kernels/job.h: fg_head)."""
         return score_rows(data, self._frame, self._score_map, self.n_components, self._n_threads)
 
-    def _write(self, X: RowArray, *, hard: bool = False, **outputs: Any) -> None:
+    def _write(self, X: RowArray, name: str, out: NDArray[Any], hard: bool = False) -> None:
+        """Outputs of this name (Pass.write) into a contiguous array."""
         if not (isinstance(X, np.ndarray) and X.dtype.char in "df"):
             kind = X.dtype if isinstance(X, np.ndarray) else type(X).__name__
             raise TypeError(
@@ -110,8 +110,8 @@ class Scorer:
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise ValueError(f"X has the shape {X.shape}; expected (n_samples, {self.n_features}).")
         sweep = self._pass.over(readable(X), hard)
-        sweep.write(**outputs)
-        sweep.run(self._n_threads)
+        sweep.write(**{name: out})
+        sweep.fill(self._n_threads)
 
 
 class Kept(NamedTuple):
@@ -134,8 +134,11 @@ class KeptScorers:
         self._kept: dict[int, Kept] = {}
         self._lock = threading.RLock()  # a finaliser may run while it is held
 
-    def of(self, estimator: Any, n_threads: int, make: Callable[[], Scorer]) -> Scorer:
-        """The scorer kept for these very parameters; else one that is made now, and kept if it may be."""
+    def of(self, estimator: Any, n_threads: int) -> Scorer:
+        """The scorer kept for these very parameters; else one that is made now, and kept if it may be.
+
+        It is made of what ``estimator._model()`` gives: structure and parameters.
+        """
         kept = self._kept.get(id(estimator))
         made_for = estimator.covariance_type, n_threads, kernel_choice()
         if (
@@ -146,7 +149,8 @@ class KeptScorers:
         ):
             return kept.scorer
         copies = _copies(estimator)
-        scorer = make()
+        structure, parameters = estimator._model()
+        scorer = Scorer(structure, parameters, n_threads)
         if copies is not None and same_arrays(_arrays(estimator), copies):  # nobody changed them in between
             self._keep(estimator, made_for, copies, scorer)
         return scorer

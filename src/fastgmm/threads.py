@@ -32,9 +32,12 @@ def _usable_cores() -> int:
 
 def _max_threads() -> int:
     """Threads used where nothing is said: OpenMP's own number, and not more than there are usable cores."""
-    n_threads = int(_pass.max_threads())
+    n_threads, n_cores = int(_pass.max_threads()), _usable_cores()
     # Whoever sets OMP_NUM_THREADS (joblib does so in its process workers) means it, also above the cores.
-    return n_threads if os.environ.get("OMP_NUM_THREADS") else min(n_threads, _usable_cores())
+    # Looking it up takes a while, and each call that scores rows comes here: only where it decides.
+    if n_threads <= n_cores or os.environ.get("OMP_NUM_THREADS"):
+        return n_threads
+    return n_cores
 
 
 def effective_n_threads(n_jobs: int | None) -> int:

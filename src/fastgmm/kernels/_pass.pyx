@@ -13,7 +13,7 @@ import numpy as np
 cimport cython
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from ._job cimport (
     FG_DIAGONAL, FG_FULL, FG_GIVEN, FG_HEAD, FG_LABELS, FG_LINEAR, FG_LOG_LIKELIHOOD, FG_LOG_MAX, FG_MATRIX,
@@ -39,6 +39,8 @@ cdef const fg_kernels *TABLES[8]
 cdef int N_TABLES = fg_available(TABLES, 8)
 cdef const fg_kernels *kernels = TABLES[N_TABLES - 1]
 _kernel_choice = "auto"
+
+cdef object FLOAT32 = np.dtype(np.float32)
 
 
 cdef const fg_kernels *kernels_in_use() noexcept:
@@ -179,17 +181,18 @@ cdef class Pass:
         """Take the rows of X."""
         cdef const double[:, :] x64
         cdef const float[:, :] x32
-        if X.dtype == np.float32:
+        self.job.x_is_float32 = X.dtype == FLOAT32
+        if self.job.x_is_float32:
             x32 = X
             self.job.x = <const char *>&x32[0, 0]
-            self.job.x_is_float32 = 1
+            self.n_rows = x32.shape[0]
+            self.job.row_stride, self.job.column_stride = x32.strides[0], x32.strides[1]
         else:
             x64 = X
             self.job.x = <const char *>&x64[0, 0]
-            self.job.x_is_float32 = 0
-        self.n_rows = X.shape[0]
+            self.n_rows = x64.shape[0]
+            self.job.row_stride, self.job.column_stride = x64.strides[0], x64.strides[1]
         self.begin, self.end = 0, self.n_rows
-        self.job.row_stride, self.job.column_stride = X.strides
 
     def over(self, X, bint hard=False):
         """What `score` was told, over the rows of another array as they lie, unweighted."""
@@ -323,27 +326,37 @@ cdef class Pass:
         self.job.moments_are_pooled = pooled
         self.job.want_scatter = scatter
 
-    def write(self, double[::1] log_density=None, int64_t[::1] labels=None,
-              double[:, ::1] responsibilities=None, double[:, ::1] scores=None,
-              int32_t[::1] keys=None, float[::1] key_densities=None):
+    def write(self, log_density=None, labels=None, responsibilities=None, scores=None, keys=None,
+              key_densities=None):
         """Arrays to be filled, one row per row of X.
 
         keys and key_densities are by position and go together: K * best + second best component, log p.
         """
-        self.keep.extend((log_density, labels, responsibilities, scores, keys, key_densities))
+        cdef double[::1] doubles
+        cdef double[:, ::1] table
+        cdef int64_t[::1] numbers
+        cdef int32_t[::1] pairs
+        cdef float[::1] floats
+        # not typed above: a view of each would be made for `keep`, and takes longer than the rest of this
+        self.keep.append((log_density, labels, responsibilities, scores, keys, key_densities))
         if keys is not None:
-            self.job.out_key = &keys[0]
-            self.job.out_key_density = &key_densities[0]
+            pairs, floats = keys, key_densities
+            self.job.out_key = &pairs[0]
+            self.job.out_key_density = &floats[0]
         if log_density is not None:
-            self.job.out_log_density = &log_density[0]
+            doubles = log_density
+            self.job.out_log_density = &doubles[0]
         if labels is not None:
-            self.job.out_labels = &labels[0]
+            numbers = labels
+            self.job.out_labels = &numbers[0]
         if responsibilities is not None:
-            self.job.out_responsibilities = &responsibilities[0, 0]
+            table = responsibilities
+            self.job.out_responsibilities = &table[0, 0]
         if scores is not None:
-            self.job.out_scores = &scores[0, 0]
+            table = scores
+            self.job.out_scores = &table[0, 0]
 
-    def useful_threads(self, int n_threads):
+    cpdef int useful_threads(self, int n_threads) noexcept:
         """How many of n_threads have enough to do: a function of shapes and of what is asked for."""
         cdef double K = self.job.n_components, D = self.job.n_features
         # Multiplications per row and component, counted twice: for the score, for the sums.
@@ -355,24 +368,29 @@ cdef class Pass:
         cdef double flops = 4.0 * (self.end - self.begin) * K * (terms + NORMALISING_TERMS)
         return <int>min(<double>n_threads, 1.0 + flops / FLOPS_PER_THREAD)
 
-    def run(self, int n_threads, Workspace workspace=None):
-        """Do it; a dict of sums: 'head' (job.h), 'weight', 'terms', 'first', 'second', 'scatter'."""
+    cdef ptrdiff_t n_second(self) noexcept:
+        """How many second moments about centres there are."""
+        return min(1, self.job.n_slots) if self.job.moments_are_pooled else self.job.n_slots
+
+    cdef ptrdiff_t moment_size(self) noexcept:
+        """Numbers of each of them."""
+        cdef ptrdiff_t D = self.job.n_features
+        if self.job.moment_shape == FG_MATRIX:
+            return D * D
+        return D if self.job.moment_shape == FG_VECTOR else 1
+
+    cdef void lay_out(self) noexcept:
+        """Set where in an accumulator the sums are."""
         cdef ptrdiff_t K = self.job.n_components, D = self.job.n_features, P = self.job.n_terms
-        cdef ptrdiff_t n_second = self.job.n_slots
-        if n_second and self.job.moments_are_pooled:
-            n_second = 1
-        cdef ptrdiff_t moment_size = 1
-        if self.job.moment_shape == FG_VECTOR:
-            moment_size = D
-        elif self.job.moment_shape == FG_MATRIX:
-            moment_size = D * D
         self.job.at_weight = FG_HEAD
         self.job.at_terms = self.job.at_weight + (K if self.job.accumulate else 0)
         self.job.at_first = self.job.at_terms + (K * P if self.job.accumulate_terms else 0)
         self.job.at_second = self.job.at_first + self.job.n_slots * D
-        self.job.at_scatter = self.job.at_second + n_second * moment_size
+        self.job.at_scatter = self.job.at_second + self.n_second() * self.moment_size()
         self.job.accumulator_size = self.job.at_scatter + (D * D if self.job.want_scatter else 0)
 
+    cdef sweep(self, int n_threads, Workspace workspace, double *sums):
+        """All blocks; the sums into an array of accumulator_size, unless NULL."""
         if self.job.distance != NULL and (self.begin != 0 or self.end != self.n_rows):
             raise ValueError("bounds are kept for all rows, and so must be visited")
         cdef Schedule s
@@ -384,19 +402,14 @@ cdef class Pass:
             self.end - self.begin, self.job.n_components, self.job.n_features, self.job.n_terms,
             self.job.accumulator_size, self.block_rows, max(1, self.job.blocks_per_bound),
             4 if self.is_single else 8)
-        sums = np.empty(self.job.accumulator_size)
-        cdef double[::1] out = sums
         n_threads = self.useful_threads(n_threads)
         cdef list errors = []
         cdef int status
-        cdef ptrdiff_t i
-        if workspace is None:
-            workspace = Workspace()
         with nogil:
             status = run_schedule(&s, n_threads, workspace, <void *>errors)
-        if status == 0 and not errors:
-            for i in range(self.job.accumulator_size):
-                out[i] = s.accumulators[s.root * self.job.accumulator_size + i]
+        if status == 0 and not errors and sums != NULL:
+            memcpy(sums, s.accumulators + s.root * self.job.accumulator_size,
+                   self.job.accumulator_size * sizeof(double))
         free(s.free_accumulators)
         free(s.waiting)
         if errors:
@@ -405,12 +418,26 @@ cdef class Pass:
             raise MemoryError(
                 f"no memory for the pass: {s.n_accumulators} accumulators of "
                 f"{8 * self.job.accumulator_size} bytes and scratch for {n_threads} threads")
+
+    def fill(self, int n_threads):
+        """Do it for the arrays to be filled alone."""
+        self.lay_out()
+        self.sweep(n_threads, Workspace(), NULL)
+
+    def run(self, int n_threads, Workspace workspace=None):
+        """Do it; a dict of sums: 'head' (job.h), 'weight', 'terms', 'first', 'second', 'scatter'."""
+        cdef ptrdiff_t K = self.job.n_components, D = self.job.n_features, P = self.job.n_terms
+        self.lay_out()
+        sums = np.empty(self.job.accumulator_size)
+        cdef double[::1] out = sums
+        self.sweep(n_threads, Workspace() if workspace is None else workspace, &out[0])
         result = {"head": sums[:FG_HEAD]}
         if self.job.accumulate:
             result["weight"] = sums[self.job.at_weight:self.job.at_terms]
             result["terms"] = sums[self.job.at_terms:self.job.at_first].reshape(K, P) \
                 if self.job.accumulate_terms else None
             result["first"] = sums[self.job.at_first:self.job.at_second].reshape(self.job.n_slots, D)
-            result["second"] = sums[self.job.at_second:self.job.at_scatter].reshape(n_second, moment_size)
+            result["second"] = sums[self.job.at_second:self.job.at_scatter].reshape(
+                self.n_second(), self.moment_size())
             result["scatter"] = sums[self.job.at_scatter:].reshape(D, D) if self.job.want_scatter else None
         return result

@@ -79,8 +79,9 @@ cdef ptrdiff_t scratch_per_row(ptrdiff_t K, ptrdiff_t D, ptrdiff_t P) noexcept n
     return D + max(D, P) + K + 2 * D + 2
 
 
-def plan(int64_t n_rows, int n_components, int n_features, int n_terms, ptrdiff_t accumulator_size,
-         int block_rows=0, int blocks_at_once=1, int real_bytes=8):
+cpdef (int, int64_t, int64_t) plan(
+        int64_t n_rows, int n_components, int n_features, int n_terms, ptrdiff_t accumulator_size,
+        int block_rows=0, int blocks_at_once=1, int real_bytes=8) noexcept:
     """Rows of a block (unless given), rows of a chunk, number of chunks: functions of shapes alone.
 
     blocks_at_once : a chunk is made of so many together
