@@ -12,7 +12,7 @@ import scipy.sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
-from fastgmm import GaussianMixture, Scorer, em, seeding
+from fastgmm import GaussianMixture, Scorer, _validation, em, seeding
 
 BLOCKED = "the work has begun"
 
@@ -119,6 +119,28 @@ def test_sum_that_overflows_is_not_refused(ready):
     assert ready.predict(X).shape == (4,)
     X = np.repeat([[1.5e308], [-1.5e308]], 600, axis=0) * [1.0, -1.0]  # NumPy sums in parts, to inf - inf
     assert ready.predict(X).shape == (1200,)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_who_looks_for_nan(ready, rows, dtype, monkeypatch):
+    """scikit-learn's look is left out only where one sum has said that all is finite."""
+    looks = []
+    validate = _validation.validate_data
+
+    def watched(*args, ensure_all_finite, **kwargs):
+        looks.append(ensure_all_finite)
+        return validate(*args, ensure_all_finite=ensure_all_finite, **kwargs)
+
+    monkeypatch.setattr(_validation, "validate_data", watched)
+    X = rows.astype(dtype)
+    large = np.full((4, 2), 0.9 * np.finfo(dtype).max, dtype)
+    for known in (X, X[:1], np.asfortranarray(X), X[::-2]):
+        ready.predict(known)
+    assert not any(looks)
+    for unknown in (large, X.astype(int), X.tolist(), X.astype(object), X.view(np.recarray)):
+        looks.clear()
+        ready.predict(unknown)
+        assert looks == [True]
 
 
 def test_text(ready):

@@ -19,6 +19,25 @@ def test_equal_until_a_number_changes(shape, dtype):
     assert same_arrays((array,), (kept,))
 
 
+def test_strides_of_axes_that_do_not_matter():
+    """Of a single row they may be anything; the array is in one piece all the same."""
+    array = np.arange(12.0).reshape(4, 3)[::2][:1]
+    assert array.flags.c_contiguous
+    assert same_arrays((array,), (array.copy(order="C"),))
+
+
+def test_equal_bytes_of_other_shapes():
+    array = np.zeros((2, 6))
+    for shape in [(6, 2), (12,), (2, 3, 2), (1, 2, 6)]:
+        assert not same_arrays((array.reshape(shape),), (array,))
+
+
+def test_other_order_of_the_same_bytes():
+    """Numbers that are the same in memory may lie in other places of the array."""
+    array = np.arange(4.0).reshape(2, 2)
+    assert not same_arrays((array.T,), (array,))
+
+
 def test_bytes_alone_are_not_enough():
     array = np.zeros((2, 3))
     for other in (

@@ -109,6 +109,52 @@ def test_missing_arrays_are_refused():
         sweep.give_responsibilities(None)
     with pytest.raises(TypeError):
         sweep.accumulate(0, 0, False, np.arange(2, dtype=np.intc), None, _pass.MATRIX, False, False)
+    with pytest.raises(TypeError, match="go together"):
+        sweep.write(keys=np.zeros(10, np.int32))
+    with pytest.raises(TypeError, match="go together"):
+        sweep.write(key_densities=np.zeros(10, np.float32))
+
+
+def test_outputs_that_do_not_fit_are_refused():
+    """Kernels write where they are told to."""
+    _, frame, _, X = prepared("full", 2, 3)
+    sweep = _pass.Pass(X, None, frame, 2)
+    read_only = np.zeros(10)
+    read_only.flags.writeable = False
+    for name, bad in [
+        ("log_density", np.zeros(10, np.float32)),
+        ("log_density", np.zeros(20)[::2]),
+        ("log_density", read_only),
+        ("labels", np.zeros(10)),
+        ("responsibilities", np.zeros(10)),
+        ("scores", np.zeros((2, 10)).T),
+    ]:
+        with pytest.raises(ValueError, match=r"[Bb]uffer|contiguous|read-only"):
+            sweep.write(**{name: bad})
+
+
+@pytest.mark.parametrize("n_rows", [1, 3000])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_outputs_without_sums(n_rows, n_threads):
+    """The outputs are those of a pass that gives sums, too."""
+    _, frame, score_map, X = prepared("full", 3, 2, n_rows)
+    filled = []
+    for finish in ("run", "fill"):
+        sweep = _pass.Pass(X, None, frame, 3)
+        sweep.score(score_map)
+        out = {
+            "log_density": np.full(n_rows, np.nan),
+            "labels": np.full(n_rows, -1),
+            "responsibilities": np.full((n_rows, 3), np.nan),
+            "scores": np.full((n_rows, 3), np.nan),
+        }
+        sweep.write(**out)
+        getattr(sweep, finish)(n_threads)
+        filled.append(out)
+    for name, expected in filled[0].items():
+        assert np.isfinite(expected).all()
+        assert (expected >= 0).all() or name in ("log_density", "scores")
+        np.testing.assert_array_equal(filled[1][name], expected)
 
 
 def test_enumerations():

@@ -339,6 +339,8 @@ cdef class Pass:
         cdef float[::1] floats
         # not typed above: a view of each would be made for `keep`, and takes longer than the rest of this
         self.keep.append((log_density, labels, responsibilities, scores, keys, key_densities))
+        if (keys is None) != (key_densities is None):
+            raise TypeError("keys and key_densities go together")
         if keys is not None:
             pairs, floats = keys, key_densities
             self.job.out_key = &pairs[0]
