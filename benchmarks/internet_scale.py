@@ -22,7 +22,7 @@ import numpy as np
 from fastgmm.blocks import ArrayData
 from fastgmm.collector import ArrayCollector, Request, Setting
 from fastgmm.pruning import set_pruning_choice
-from fastgmm.structures import STRUCTURES
+from fastgmm.structures import STRUCTURES, maximum_likelihood
 from fastgmm.threads import effective_n_threads, single_threaded_blas
 
 RESULTS = Path(__file__).parent / "results" / "internet_scale.json"
@@ -72,7 +72,7 @@ def measure(name: str, D: int, K: int, n_rows: int, n_threads: int, repeats: int
         passed = perf_counter()
         _ = statistics + statistics
         added = perf_counter()
-        structure.estimate(statistics, 1e-6, n_threads)
+        maximum_likelihood(structure, statistics, 1e-6, n_threads)
         steps.append(perf_counter() - added + mapped - began)
         passes.append(passed - mapped)
         adds.append(added - passed)

@@ -13,11 +13,11 @@ import numpy as np
 import oracle
 import pytest
 import tolerances
+from row_scores import log_prob_components
 from running import log_density, parameters_of, responsibilities, run_em
 
 from fastgmm import GaussianMixture, RepairWarning
 from fastgmm.frame import Frame
-from fastgmm.rows import log_prob_components
 from fastgmm.structures import STRUCTURES
 
 pytestmark = pytest.mark.extended

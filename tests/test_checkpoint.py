@@ -171,8 +171,9 @@ def test_what_a_maximiser_remembers_is_all_kept():
     assert first.collector.pruning is not pruning_before
     # nothing else may be remembered without being kept or made anew
     assert set(vars(first)) == {
-        *("structure", "frame", "options", "n_components", "collector"),  # the same throughout
-        *("seconds", "pairs", "pairs_centred", "pairs_single"),  # of one iteration
+        # the same throughout
+        *("structure", "frame", "options", "n_components", "n_positive", "objective", "collector"),
+        *("seconds", "pairs", "pairs_centred", "pairs_single", "statistics"),  # of one iteration
         *("repairs", "hopeless", "single", "double_passes", "shared_second", "n_active"),
     }
     assert set(vars(first.repairs)) == {"n_reseeds", "floored", "repaired", "n_repairs"}

@@ -23,7 +23,7 @@ from fastgmm import DegenerateComponentError, GaussianMixture, RepairWarning
 from fastgmm.blocks import ArrayData
 from fastgmm.frame import Frame
 from fastgmm.passes import accumulate
-from fastgmm.structures import STRUCTURES
+from fastgmm.structures import STRUCTURES, maximum_likelihood
 
 REPAIRS = ("reseed", "floor")
 PARAMETERS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
@@ -335,7 +335,7 @@ def test_variances_that_overflow_are_singular(covariance_type):
         frame = Frame(np.zeros(3), np.full(3, 2.0**-500))
         statistics = accumulate(ArrayData(X * unit), structure, frame, 1, 1, labels=labels)
         with np.errstate(over="ignore", invalid="ignore"):
-            estimate = structure.estimate(statistics, 0.0, 1)
+            estimate = maximum_likelihood(structure, statistics, 0.0, 1)
         assert estimate.singular.tolist() == [is_singular], unit
 
 

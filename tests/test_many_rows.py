@@ -13,13 +13,13 @@ import datasets
 import numpy as np
 import oracle
 import pytest
+from row_scores import summary
 from running import assert_same_bits, log_density, parameters_of, responsibilities, run_em
 
 from fastgmm.blocks import ArrayData
 from fastgmm.frame import Frame
 from fastgmm.kernels import _pass
 from fastgmm.passes import accumulate
-from fastgmm.rows import summary
 from fastgmm.structures import STRUCTURES
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="sparse files")

@@ -19,7 +19,7 @@ from fastgmm.batches import Batches
 from fastgmm.blocks import ArrayData
 from fastgmm.frame import Frame
 from fastgmm.passes import accumulate
-from fastgmm.structures import STRUCTURES
+from fastgmm.structures import STRUCTURES, maximum_likelihood
 
 MODEL = ("weights_", "means_", "covariances_", "precisions_cholesky_")
 K, D = 3, 4
@@ -176,7 +176,7 @@ def test_mixed_statistics(covariance_type):
     moments = stepwise_oracle.Moments.of_rows(X[:500], resp[:500]).mixed(
         stepwise_oracle.Moments.of_rows(X[500:], resp[500:]), 0.3
     )
-    estimate = structure.estimate(mixed, REG_COVAR, 1).parameters
+    estimate = maximum_likelihood(structure, mixed, REG_COVAR, 1).parameters
     assert oracle.difference(moments.model(covariance_type, REG_COVAR), estimate) < EQUAL
 
 
@@ -200,7 +200,7 @@ def test_statistics_of_a_start_give_it_back(covariance_type):
     structure = STRUCTURES[covariance_type]
     given = parameters_of(covariance_type, start)
     statistics = stepwise.begin(given, structure, REG_COVAR).statistics
-    back = structure.estimate(statistics, REG_COVAR, 1).parameters
+    back = maximum_likelihood(structure, statistics, REG_COVAR, 1).parameters
     assert oracle.difference(oracle.stored_model(covariance_type, given), back) < EQUAL
 
 
@@ -451,7 +451,7 @@ def test_reseeding_is_forgiven():
         assert bool(after.reseeded_at[0] == 501) is expected
         assert bool(after.floored[0]) is not expected
         if expected:  # it stays so: the next step begins from statistics that give what was repaired
-            estimate = structure.estimate(after.statistics, REG_COVAR, 1).parameters
+            estimate = maximum_likelihood(structure, after.statistics, REG_COVAR, 1).parameters
             assert oracle.difference(oracle.stored_model("full", after.parameters), estimate) < EQUAL
 
 

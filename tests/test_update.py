@@ -15,7 +15,7 @@ from tolerances import SAME_FIT
 
 from fastgmm import DegenerateComponentError, GaussianMixture, RepairWarning, Statistics
 from fastgmm.incremental import broaden, frame_of_rows
-from fastgmm.structures import STRUCTURES
+from fastgmm.structures import STRUCTURES, maximum_likelihood
 
 ATTRIBUTES = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
 # What is promised of lower bounds of 20 iterations beside fit's: the sums differ by their order alone.
@@ -296,7 +296,7 @@ def equal_rows():
     statistics = mixture.accumulate(np.full((10, 1), 1e3 / 3))
     statistics = statistics.about([[np.nextafter(1e3 / 3, 1e3)]])
     with np.errstate(divide="ignore"):
-        return statistics, STRUCTURES["diag"].estimate(statistics, 0.0, 1)
+        return statistics, maximum_likelihood(STRUCTURES["diag"], statistics, 0.0, 1)
 
 
 def test_a_distance_of_roundings_hides_nothing(equal_rows):

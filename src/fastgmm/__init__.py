@@ -16,6 +16,7 @@ from __future__ import annotations
 from importlib.metadata import version as _version
 
 from ._config import show_config
+from .bayesian_mixture import BayesianGaussianMixture
 from .exceptions import DegenerateComponentError, RepairWarning
 from .gaussian_mixture import GaussianMixture
 from .mini_batch import MiniBatchGaussianMixture
@@ -26,6 +27,7 @@ from .statistics import Statistics
 __version__ = _version("fastgmm")
 
 __all__ = [
+    "BayesianGaussianMixture",
     "GaussianMixture",
     "MiniBatchGaussianMixture",
     "Scorer",

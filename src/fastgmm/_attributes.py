@@ -13,7 +13,8 @@ import numpy as np
 from scipy.linalg import rq
 from sklearn.utils.validation import check_is_fitted
 
-from ._validation import COVARIANCE_SHAPES, FloatArray
+from ._parameter_validation import COVARIANCE_SHAPES
+from ._typing import FloatArray
 from .parameters import Parameters
 
 

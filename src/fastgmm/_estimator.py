@@ -25,12 +25,13 @@ from ._attributes import attribute_parameters
 from ._fitted import FittedMixture
 from ._memory import explained_memory_error
 from ._progress import Progress, SurveyProgress
-from ._validation import FloatArray, check_enough_rows, check_rows, check_sample_weight
+from ._validation import check_enough_rows, check_rows, check_sample_weight
 from .blocks import ArrayData
 from .checkpoint import Checkpoint
 from .exceptions import RepairWarning
 from .frame import Frame
 from .loop_state import Keeper
+from .objective import Objective
 from .parameters import Parameters
 from .repair import repair_message
 from .restarts import RANDOM, SEEDED, Standing, plan, race
@@ -74,23 +75,31 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
     # ---- what a subclass says ----------------------------------------------------------------------------
 
     @abstractmethod
-    def _check_start(self, n_features: int) -> dict[str, FloatArray | None]:
-        """Check the starting arrays the user gave; what comes back are copies."""
+    def _check_start(self, n_features: int, n_rows: int | None = None) -> dict[str, Any]:
+        """Check the starting arrays the user gave; what comes back are copies.
+
+        n_rows : rows of X where they are one array, None where they are read or come part by part
+        """
 
     @abstractmethod
     def _make_start(
         self,
         data: ArrayData,
-        given: dict[str, FloatArray | None],
+        given: dict[str, Any],
         random_state: np.random.RandomState,
         options: em.EMOptions,
         frame: Frame | None,
+        objective: Objective | None = None,
     ) -> Start:
         """Make what one run starts from, of the data or a sample; `frame` is of all, None where unknown."""
 
     @abstractmethod
     def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
         """Turn the result of a run into attributes by name."""
+
+    def _objective(self, data: Data, frame: Frame | None, options: em.EMOptions) -> Objective | None:
+        """What the fit maximises; None: the likelihood."""
+        return None
 
     def _run(
         self,
@@ -101,6 +110,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         report: Progress,
         frame: Frame | None,
         keeper: Keeper | None,
+        objective: Objective | None,
     ) -> em.EMResult:
         """Improve a start until it converges, or max_iter or the deadline is reached."""
         return em.run(
@@ -112,6 +122,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             previous_bound=previous_bound,
             on_iteration=report,
             keeper=keeper,
+            objective=objective,
         )
 
     # ---- fit ---------------------------------------------------------------------------------------------
@@ -218,8 +229,9 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
                 X, data, seeds = self._rows_of(X, sample_weight, candidate, random_state, n_threads)
                 at_the_end.callback(close, data)
                 check_enough_rows(data.n_rows, data.n_positive, self.n_components)
-                last = self._last_fit(data.n_features)
-                given = self._check_start(data.n_features)
+                last = self._last_fit(data)
+                n_rows = data.n_rows if isinstance(data, ArrayData) else None
+                given = self._check_start(data.n_features, n_rows)
             request = f"a fit of {self.n_components} components to {data.n_rows} x {data.n_features} rows"
             remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
             with single_threaded_blas(), explained_memory_error(request, remedy):
@@ -293,7 +305,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         self,
         data: Data,
         seeds: ArrayData,
-        given: dict[str, FloatArray | None],
+        given: dict[str, Any],
         last: tuple[Any, float] | None,
         random_state: np.random.RandomState,
         options: em.EMOptions,
@@ -304,6 +316,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         structure, name = self._structure(), type(self).__name__
         # Measuring the data is a pass over them: once, for the seeding and for all runs.
         frame = data.frame(options.n_threads, structure.common_scale) if options.max_iter else None
+        objective = self._objective(data, frame, options)
 
         def progress(run: int, max_iter: int, begun: int = 0) -> Progress:
             if checkpoint is not None and checkpoint.loop is not None:
@@ -321,14 +334,16 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             if checkpoint is not None and checkpoint.loop is not None:  # it was begun in another process
                 start = Start(checkpoint.loop.result.parameters, checkpoint.repaired_at_start)
             elif last is None:
-                start = self._make_start(seeds, given, random_state, options, frame)
+                start = self._make_start(seeds, given, random_state, options, frame, objective)
             else:
                 start = Start(last[0])
             if checkpoint is not None:
                 checkpoint.repaired_at_start = start.repaired
             with progress(run, max_iter) as report:
                 limited = replace(options, max_iter=max_iter)
-                result = self._run(data, start.parameters, limited, bound, report, frame, checkpoint)
+                result = self._run(
+                    data, start.parameters, limited, bound, report, frame, checkpoint, objective
+                )
             # of a run that is not over the checkpoint has its own: this is a result of both
             n_repairs, repaired = result.n_repairs + len(start.repaired), {*result.repaired, *start.repaired}
             return replace(result, n_repairs=n_repairs, repaired=tuple(sorted(repaired)))
@@ -338,11 +353,12 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             with progress(run, max_iter, result.n_iter) as report:
                 limited = replace(options, max_iter=max_iter)
                 return em.go_on(
-                    data, structure, result, limited, frame=frame, on_iteration=report, keeper=checkpoint
-                )
+                    data, structure, result, limited, frame=frame, on_iteration=report, keeper=checkpoint,
+                    objective=objective,
+                )  # fmt: skip
 
         if frame is None:  # no bound to compare: the last start is kept, as scikit-learn does
-            return [begin(run, 0) for run in range(n_runs)][-1]
+            return replace([begin(run, 0) for run in range(n_runs)][-1], objective=objective)
         heats = SEEDED if self.init_params == "kmeans" else RANDOM
         standing = Standing(0, dict.fromkeys(range(n_runs)), {})
         if checkpoint is not None:
@@ -355,7 +371,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
                 "precisions_cholesky": covariance_shape,
             }
             standing = checkpoint.take_up(standing, data, seeds, frame, last, compared_after, shapes)
-        return race(
+        best = race(
             n_runs,
             options.max_iter,
             heats,
@@ -365,13 +381,14 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             on_result=None if checkpoint is None else checkpoint.keep_standing,
             is_over=lambda: perf_counter() >= options.deadline,
         )
+        return replace(best, objective=objective)
 
-    def _last_fit(self, n_features: int) -> tuple[Any, float] | None:
+    def _last_fit(self, data: Data) -> tuple[Any, float] | None:
         """Parameters and bound that a warm start continues from, None where there are none."""
         if not (self.warm_start and hasattr(self, "converged_")):
             return None
         parameters = self._fitted_parameters(
-            n_features, "warm_start=True continues the last fit", "Set warm_start=False to start afresh."
+            data.n_features, "warm_start=True continues the last fit", "Set warm_start=False to start afresh."
         )
         return parameters, float(getattr(self, "lower_bound_", -np.inf))
 

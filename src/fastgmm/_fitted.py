@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import outputs, persistence, rows
 from ._attributes import attribute_parameters
-from ._validation import FloatArray, check_rows, check_sample_weight
+from ._typing import FloatArray
+from ._validation import check_rows, check_sample_weight
 from .blocks import ArrayData
 from .parameters import Parameters
 from .scorer import KeptScorers, Scorer
@@ -49,6 +50,17 @@ class FittedMixture(DensityMixin, BaseEstimator):
         structure = self._structure()
         return structure, attribute_parameters(self, structure, needs_covariances=False)
 
+    def _model_arrays(self) -> tuple[Any, ...]:
+        """The attributes that rows are scored by, as they are now."""
+        return self.weights_, self.means_, self.precisions_cholesky_
+
+    def _scored_by(self, n_threads: int, weighted: bool = True) -> Scorer:
+        """What rows are scored by, of the attributes as they are now; not weighted: as if weights were 1."""
+        structure, parameters = self._model()
+        if not weighted:
+            parameters = parameters._replace(weights=np.ones(parameters.weights.shape))
+        return Scorer(structure, parameters, n_threads)
+
     def scorer(self) -> Scorer:
         """Make what scores rows without validating them, for services that score a few rows per call.
 
@@ -72,13 +84,6 @@ class FittedMixture(DensityMixin, BaseEstimator):
                 "as input."
             )
 
-    def _scored_rows(self, X: Any) -> tuple[NDArray[Any], Any, Parameters, int]:
-        """Validated rows, and all that the functions of `rows` want besides."""
-        structure, parameters = self._model()
-        X = check_rows(self, X, reset=False)
-        self._check_n_features(X, parameters.means.shape[1])
-        return X, structure, parameters, effective_n_threads(self.n_jobs)
-
     def _streamed(self, X: Any, sample_weight: Any = None) -> Any:
         """Rows that are read block by block, of the model's features; None for arrays."""
         source = as_source(X, sample_weight)
@@ -87,17 +92,17 @@ class FittedMixture(DensityMixin, BaseEstimator):
     def _data_of(self, source: Source) -> Any:
         """Rows of a source, of the model's features."""
         data = data_of(source, effective_n_threads(self.n_jobs))
-        data.expect(len(self._model()[1].means[0]), getattr(self, "feature_names_in_", None))
+        data.expect(self.scorer().n_features, getattr(self, "feature_names_in_", None))
         return data
 
     def _summary(self, X: Any, sample_weight: Any) -> rows.RowSummary:
         """Weighted sums over rows, without an array per row."""
-        streamed = self._streamed(X, sample_weight)
+        streamed, scorer = self._streamed(X, sample_weight), self.scorer()
         if streamed is not None:
-            return rows.summary_of_parts(streamed, self.scorer())
-        X, structure, parameters, n_threads = self._scored_rows(X)
-        data = ArrayData(X, check_sample_weight(sample_weight, X.shape[0]))
-        return rows.summary(data, structure, parameters, n_threads)
+            return rows.summary_of_parts(streamed, scorer)
+        X = check_rows(self, X, reset=False)
+        self._check_n_features(X, scorer.n_features)
+        return rows.summary(ArrayData(X, check_sample_weight(sample_weight, X.shape[0])), scorer)
 
     def _outputs(self, output: outputs.Output, X: Any, out: Any, scorer: Scorer | None = None) -> Any:
         """An output per row, of arrays and of sources; None: by the scorer of the mixture."""

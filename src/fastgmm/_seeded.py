@@ -6,23 +6,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import em, outputs, rows, seeding
+from . import em, outputs, seeding
 from ._attributes import attributes_of_parameters
-from ._criteria import CriteriaMixin
 from ._estimator import MixtureEstimator
-from ._validation import (
-    FloatArray,
-    check_means,
-    check_mixture_weights,
-    check_positive_definite,
-)
+from ._parameter_validation import check_means, check_mixture_weights, check_positive_definite
+from ._typing import FloatArray
 from .blocks import ArrayData
 from .frame import Frame
+from .objective import Objective
 from .threads import effective_n_threads
 
 
-class SeededMixture(CriteriaMixin, MixtureEstimator):
-    """What `GaussianMixture` and `MiniBatchGaussianMixture` share: where they start and what they report.
+class SeededMixture(MixtureEstimator):
+    """What the mixtures share that are seeded: where they start and what they report.
 
     The constructor has `weights_init`, `means_init` and `precisions_init`.
     """
@@ -34,9 +30,9 @@ class SeededMixture(CriteriaMixin, MixtureEstimator):
         "precisions_init": ["array-like", None],
     }
 
-    def _check_start(self, n_features: int) -> dict[str, FloatArray | None]:
+    def _check_start(self, n_features: int, n_rows: int | None = None) -> dict[str, Any]:
         structure = self._structure()
-        given: dict[str, FloatArray | None] = {"weights": None, "means": None, "precisions": None}
+        given: dict[str, Any] = {"weights": None, "means": None, "precisions": None}
         if self.weights_init is not None:
             given["weights"] = check_mixture_weights(self.weights_init, "weights_init", self.n_components)
         if self.means_init is not None:
@@ -51,10 +47,11 @@ class SeededMixture(CriteriaMixin, MixtureEstimator):
     def _make_start(
         self,
         data: ArrayData,
-        given: dict[str, FloatArray | None],
+        given: dict[str, Any],
         random_state: np.random.RandomState,
         options: em.EMOptions,
         frame: Frame | None,
+        objective: Objective | None = None,
     ) -> seeding.Start:
         return seeding.initial_parameters(
             data,
@@ -64,6 +61,7 @@ class SeededMixture(CriteriaMixin, MixtureEstimator):
             options=options,
             random_state=random_state,
             frame=frame,
+            objective=objective,
             **given,
         )
 
@@ -103,6 +101,5 @@ class SeededMixture(CriteriaMixin, MixtureEstimator):
         MemoryError
             If n_samples x n_components numbers do not fit into memory.
         """
-        structure, parameters = self._model()
-        unweighted = rows.unweighted(structure, parameters, effective_n_threads(self.n_jobs))
+        unweighted = self._scored_by(effective_n_threads(self.n_jobs), weighted=False)
         return self._outputs(outputs.SCORES, X, out, unweighted)

@@ -11,9 +11,11 @@ from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 
 from . import em, stepwise
+from ._criteria import CriteriaMixin
 from ._memory import explained_memory_error
 from ._seeded import SeededMixture
-from ._validation import FloatArray, check_block_weight, check_rows
+from ._typing import FloatArray
+from ._validation import check_block_weight, check_rows
 from .blocks import ArrayData
 from .sources import Data, Source
 from .threads import effective_n_threads, single_threaded_blas
@@ -34,7 +36,7 @@ class Waiting(NamedTuple):
         return ArrayData(self.X, self.sample_weight)
 
 
-class SteppingMixture(SeededMixture):
+class SteppingMixture(CriteriaMixin, SeededMixture):
     """Mixtures that go on from their last step: in `partial_fit`, or with epochs of steps.
 
     The constructor has `kappa`, `t0`, `min_step` and `averaging`. Two attributes are kept beside the model:
@@ -180,7 +182,7 @@ class SteppingMixture(SeededMixture):
         self,
         data: Data,
         seeds: ArrayData,
-        given: dict[str, FloatArray | None],
+        given: dict[str, Any],
         options: em.EMOptions,
         random_state: np.random.RandomState,
         result: stepwise.StepwiseResult,
@@ -221,7 +223,7 @@ class SteppingMixture(SeededMixture):
         self,
         rows: ArrayData,
         n_seeded: int,
-        given: dict[str, FloatArray | None],
+        given: dict[str, Any],
         options: em.EMOptions,
         random_state: np.random.RandomState,
     ) -> dict[str, Any]:

@@ -16,23 +16,12 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import _get_feature_names, validate_data
 
-from ._typing import FloatArray as FloatArray
+from ._typing import FloatArray
 
 FLOATS = [np.float64, np.float32]  # what is read without a copy; anything else becomes the first of them
 
 # Devices of the DLPack protocol with memory the processor can read: its own, and what CUDA or ROCm pinned.
 _HOST_DEVICES = (1, 3, 11, 13)
-
-# Matrices that differ more from their transposes are not meant to be symmetric; inverses differ by rounding.
-LARGEST_ASYMMETRY = 1e-5
-
-# How the shape of a covariance-like array reads in messages.
-COVARIANCE_SHAPES = {
-    "full": "(n_components, n_features, n_features)",
-    "tied": "(n_features, n_features)",
-    "diag": "(n_components, n_features)",
-    "spherical": "(n_components,)",
-}
 
 
 # ---- rows ------------------------------------------------------------------------------------------------
@@ -63,7 +52,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
     ValueError
         For NaN, infinity, text, complex numbers, a wrong shape, too few rows, other columns than in fit.
     """
-    X = _on_host(X, "X")
+    X = on_host(X, "X")
     try:
         return _validated(estimator, X, reset, min_rows, not _surely_finite(X))
     except (TypeError, ValueError) as error:
@@ -111,7 +100,7 @@ def check_block(X: Any, place: str, first: int, *, look: bool) -> NDArray[Any]:
     of = f" of {place}" if place else ""
     try:
         with np.errstate(invalid="ignore"):
-            X = check_array(_on_host(X, "X"), dtype=FLOATS, ensure_min_samples=0, ensure_all_finite=False)
+            X = check_array(on_host(X, "X"), dtype=FLOATS, ensure_min_samples=0, ensure_all_finite=False)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{error} (in X{of})") from error
@@ -155,7 +144,7 @@ def check_enough_rows(n_rows: int, n_positive: int, n_components: int) -> None:
     )
 
 
-def _on_host(values: Any, name: str) -> Any:
+def on_host(values: Any, name: str) -> Any:
     """Refuse arrays on another device; take other libraries' arrays on this one as NumPy's, uncopied."""
     if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack_device__"):
         return values
@@ -256,7 +245,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int, *, may_be_zero: bool = 
     """
     if sample_weight is None:
         return None
-    sample_weight = _on_host(sample_weight, "sample_weight")
+    sample_weight = on_host(sample_weight, "sample_weight")
     if isinstance(sample_weight, Number):
         sample_weight = np.full(n_rows, sample_weight)
     weights: FloatArray = check_array(
@@ -328,119 +317,3 @@ def check_largest_weight(total: float, largest: float) -> None:
             f"The largest weight is {largest}: weighted sums would leave the range of float64. Divide the "
             "weights by their largest."
         )
-
-
-# ---- parameters ------------------------------------------------------------------------------------------
-
-
-def check_parameter(values: Any, name: str, shape: tuple[int, ...], shape_text: str) -> FloatArray:
-    """Validate one parameter array that the user gives.
-
-    Parameters
-    ----------
-    values : array-like
-    name : str
-        As messages are to call it.
-    shape : tuple of int
-    shape_text : str
-        The shape in words, such as ``"(n_components,)"``.
-
-    Returns
-    -------
-    values : ndarray of that shape, float64, C-contiguous
-        Always a copy: what the user gave is never written to.
-
-    Raises
-    ------
-    ValueError
-        For another shape, NaN or infinity.
-    """
-    array = check_array(
-        _on_host(values, name),
-        dtype=FLOATS,
-        ensure_2d=False,
-        allow_nd=True,
-        ensure_all_finite=False,
-        ensure_min_samples=0,
-        ensure_min_features=0,
-        input_name=name,
-    )
-    if array.shape != shape:
-        raise ValueError(f"{name} should have the shape {shape_text} = {shape}, but got {array.shape}.")
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        place = tuple(int(i) for i in bad[0])
-        raise ValueError(f"{name} contains {array[place]}, first at {name}{list(place)}; it must be finite.")
-    return np.array(array, dtype=np.float64, order="C")
-
-
-def check_mixture_weights(values: Any, name: str, n_components: int) -> FloatArray:
-    """Validate weights of components: in [0, 1], summing to 1 within 1e-8 (1e-6 if given as float32)."""
-    weights = check_parameter(values, name, (n_components,), "(n_components,)")
-    for bad in np.flatnonzero((weights < 0) | (weights > 1))[:1]:
-        raise ValueError(
-            f"{name} should be in the range [0, 1], but it is {weights[bad]} for component {bad}."
-        )
-    atol = 1e-6 if getattr(values, "dtype", None) == np.float32 else 1e-8
-    if abs(1.0 - weights.sum()) > atol:
-        raise ValueError(
-            f"{name} should be normalized, but its sum is {weights.sum():.10g}. Divide it by its sum."
-        )
-    return weights
-
-
-def check_means(values: Any, name: str, n_components: int, n_features: int) -> FloatArray:
-    """Validate the means of components."""
-    return check_parameter(values, name, (n_components, n_features), "(n_components, n_features)")
-
-
-def check_positive_definite(values: Any, name: str, structure: Any, shape: tuple[int, ...]) -> FloatArray:
-    """Validate covariances or precisions: symmetric and positive definite in the shape of their structure.
-
-    Returns a copy, symmetric to the last bit.
-    """
-    array = check_parameter(values, name, shape, COVARIANCE_SHAPES[structure.name])
-    if structure.name in ("diag", "spherical"):
-        bad = np.argwhere(array <= 0)
-        if len(bad):
-            place = tuple(int(i) for i in bad[0])
-            raise ValueError(
-                f"{name} should be positive, but {name}{list(place)} = {array[place]} (component {place[0]})."
-            )
-        return array
-    for k, matrix in enumerate(array if structure.name == "full" else array[np.newaxis]):
-        of = f" of component {k}" if structure.name == "full" else ""
-        asymmetry = _asymmetry(matrix)
-        if asymmetry.max() > LARGEST_ASYMMETRY:
-            i, j = np.unravel_index(np.argmax(asymmetry), matrix.shape)
-            raise ValueError(
-                f"{name} should be symmetric, positive-definite, but the matrix{of} has {matrix[i, j]} at "
-                f"[{i}, {j}] and {matrix[j, i]} at [{j}, {i}]."
-            )
-        if not _has_cholesky(matrix):
-            raise ValueError(
-                f"{name} should be symmetric, positive-definite, but the matrix{of} has the smallest "
-                f"eigenvalue {np.linalg.eigvalsh(matrix)[0]:.3g}."
-            )
-        matrix[:] = (matrix + matrix.T) / 2
-    return array
-
-
-def _asymmetry(matrix: FloatArray) -> FloatArray:
-    """Difference from the transpose, in units in which the diagonal is 1."""
-    scale = np.sqrt(np.abs(np.diagonal(matrix)))
-    scale[scale == 0] = 1
-    return np.abs((matrix - matrix.T) / scale[:, np.newaxis] / scale)
-
-
-def _has_cholesky(matrix: FloatArray) -> bool:
-    # In units in which the diagonal is 1, so that features of very different scale do no harm.
-    diagonal = np.diagonal(matrix)
-    if not (diagonal > 0).all():
-        return False
-    scale = 1 / np.sqrt(diagonal)
-    try:
-        np.linalg.cholesky(matrix * scale[:, np.newaxis] * scale)
-    except np.linalg.LinAlgError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""From and to scikit-learn's GaussianMixture."""
+"""From and to scikit-learn's mixtures."""
 
 from __future__ import annotations
 
@@ -6,16 +6,35 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
+import sklearn.mixture
 
 T = TypeVar("T")
 
-_ARRAYS = ("weights_", "means_", "covariances_", "precisions_cholesky_", "precisions_")
+_ARRAYS = (
+    "weights_", "means_", "covariances_", "precisions_cholesky_", "precisions_", "mean_precision_",
+    "mean_prior_",
+)  # fmt: skip
+
+
+def _number_or_array(values: Any) -> Any:
+    """A number as a float, arrays as float64 copies, alone or two together."""
+    if isinstance(values, tuple):
+        return tuple(np.array(array, dtype=np.float64) for array in values)
+    return np.array(values, dtype=np.float64) if np.ndim(values) else float(values)
+
+
 _OTHERS: dict[str, Callable[[Any], Any]] = {
     "converged_": bool,
     "n_iter_": int,
-    "lower_bound_": float,
-    "lower_bounds_": lambda bounds: [float(bound) for bound in bounds],
+    # of tied Bayesian mixtures scikit-learn's are arrays of one number
+    "lower_bound_": lambda bound: float(np.ravel(bound)[0]),
+    "lower_bounds_": lambda bounds: [float(np.ravel(bound)[0]) for bound in bounds],
+    "weight_concentration_": _number_or_array,
+    "degrees_of_freedom_": _number_or_array,
+    "covariance_prior_": _number_or_array,
+    "weight_concentration_prior_": float,
+    "mean_precision_prior_": float,
+    "degrees_of_freedom_prior_": float,
     "n_features_in_": int,
     "feature_names_in_": np.array,
 }
@@ -31,20 +50,20 @@ def _copy_attributes(source: Any, target: Any) -> None:
             setattr(target, name, convert(getattr(source, name)))
 
 
-def to_sklearn(mixture: Any) -> SklearnGaussianMixture:
-    """Make scikit-learn's estimator from ours; see `GaussianMixture.to_sklearn`."""
+def to_sklearn(mixture: Any, name: str) -> Any:
+    """Make scikit-learn's estimator of this name from ours; see `GaussianMixture.to_sklearn`."""
     params = mixture.get_params(deep=False)
-    theirs = SklearnGaussianMixture()
+    theirs = getattr(sklearn.mixture, name)()
     theirs.set_params(**{name: params[name] for name in theirs.get_params(deep=False)})
     _copy_attributes(mixture, theirs)
     return theirs
 
 
-def from_sklearn(cls: type[T], mixture: Any, params: dict[str, Any]) -> T:
-    """Make our estimator from scikit-learn's; see `GaussianMixture.from_sklearn`."""
-    if not isinstance(mixture, SklearnGaussianMixture):
+def from_sklearn(cls: type[T], mixture: Any, params: dict[str, Any], name: str) -> T:
+    """Make our estimator from scikit-learn's of this name; see `GaussianMixture.from_sklearn`."""
+    if not isinstance(mixture, getattr(sklearn.mixture, name)):
         raise TypeError(
-            f"mixture must be a sklearn.mixture.GaussianMixture, got {type(mixture).__module__}."
+            f"mixture must be a sklearn.mixture.{name}, got {type(mixture).__module__}."
             f"{type(mixture).__name__}."
         )
     ours: Any = cls(**{**mixture.get_params(deep=False), **params})

@@ -18,9 +18,10 @@ from .frame import Frame
 from .kernels import _pass
 from .loop_state import HISTORY, Keeper, LoopState, nothing_done
 from .loop_state import EMResult as EMResult
+from .objective import Likelihood, Objective
 from .parameters import Parameters
 from .pruning import NEGLIGIBLE, NEGLIGIBLE_IN_SINGLE, lost_too_much, n_active
-from .repair import Repairs, keep_weightless
+from .repair import Repairs
 from .score_map import ScoreMap
 from .sources import Data, collector_of
 from .statistics import Statistics
@@ -56,8 +57,12 @@ class Maximiser:
         frame: Frame,
         options: EMOptions,
         n_components: int,
+        objective: Objective | None = None,
     ) -> None:
         self.structure, self.frame, self.options = structure, frame, options
+        if objective is None:
+            objective = Likelihood(structure, options.reg_covar, options.n_threads)
+        self.objective = objective
         self.n_components = n_components
         self.collector = collector_of(
             data, Setting(structure, frame, n_components, options.n_threads, options.arithmetic)
@@ -70,6 +75,7 @@ class Maximiser:
         self.double_passes = 0  # to come, before float32 is tried again
         self.n_active = np.inf  # components scored per block of rows in the last pass
         self.seconds = self.pairs = self.pairs_centred = self.pairs_single = 0.0
+        self.statistics: Statistics | None = None  # of which the last estimate was made
 
     def score_map(self, parameters: Parameters) -> ScoreMap:
         """What the passes under these parameters are to be given."""
@@ -192,9 +198,9 @@ class Maximiser:
         self.collector.rebuild()
 
     def _estimate(self, statistics: Statistics, previous: Parameters | None) -> Estimate:
+        self.statistics = statistics
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            estimate = self.structure.estimate(statistics, self.options.reg_covar, self.options.n_threads)
-        return estimate if previous is None else keep_weightless(estimate, previous, self.structure)
+            return self.objective.estimate(statistics, previous)
 
     def _doubtful(self, estimate: Estimate, statistics: Statistics) -> BoolArray:
         """Components whose moments lost too many digits where they were taken: centring them would help."""
@@ -239,10 +245,11 @@ class _Loop:
         options: EMOptions,
         frame: Frame,
         previous_bound: float,
+        objective: Objective | None,
     ) -> None:
         self.options = options
         self.result = nothing_done(start, previous_bound)
-        self.maximiser = Maximiser(data, structure, frame, options, start.weights.size)
+        self.maximiser = Maximiser(data, structure, frame, options, start.weights.size, objective)
         self.anderson = Anderson(structure, frame) if options.acceleration == "anderson" else None
         self.of_two_kinds = False  # whether the next bound is float64's, and the last float32's
 
@@ -264,15 +271,16 @@ class _Loop:
             self.anderson.restore(_of("anderson.", arrays))
 
     def iterate(self) -> tuple[float, float, bool]:
-        """One pass and M-step; the bound found, how much it changed, whether this was the end."""
+        """One pass and M-step; the bound reached, how much it changed, whether this was the end."""
         maximiser, anderson, options, result = self.maximiser, self.anderson, self.options, self.result
-        parameters, bound = result.parameters, result.lower_bound
+        objective, parameters, bound = maximiser.objective, result.parameters, result.lower_bound
         began = perf_counter()
         maximiser.seconds = maximiser.pairs = maximiser.pairs_centred = maximiser.pairs_single = 0.0
-        score_map = maximiser.score_map(parameters)
-        centred = maximiser.centred(parameters)
-        statistics = maximiser.collect(parameters, score_map, parameters.means, centred)
-        found = statistics.log_likelihood / statistics.total_weight
+        scored = objective.scored(parameters)
+        score_map = maximiser.score_map(scored)
+        centred = maximiser.centred(scored)
+        statistics = maximiser.collect(scored, score_map, scored.means, centred)
+        found = objective.found(statistics, parameters)
         looks = n_repaired = 0
         change, converged = found - bound, False
         worse = anderson is not None and anderson.on_trial and not found >= bound
@@ -280,11 +288,13 @@ class _Loop:
             assert anderson is not None
             parameters = anderson.take_back()
         else:
-            bound = found
             before = parameters
             parameters, looks, n_repaired = maximiser.maximise(
-                statistics, centred, before, partial(maximiser.collect, before, score_map)
+                statistics, centred, before, partial(maximiser.collect, scored, score_map)
             )
+            assert maximiser.statistics is not None
+            found = objective.reached(maximiser.statistics, before, parameters, found)
+            change, bound = found - bound, found
             noise = single.NOISE * max(1.0, abs(found))
             converged = abs(change) < options.tol and not n_repaired and not self.of_two_kinds
             self.of_two_kinds = False
@@ -344,12 +354,14 @@ def run(
     previous_bound: float = -np.inf,
     on_iteration: Callable[[int, float, float, bool], None] | None = None,
     keeper: Keeper | None = None,
+    objective: Objective | None = None,
 ) -> EMResult:
-    """EM from given parameters until |change of the mean log-likelihood| < tol or max_iter iterations.
+    """EM from given parameters until |change of the value that is watched| < tol or max_iter iterations.
 
     Parameters
     ----------
     data, structure, start, options
+    objective : what is maximised; the likelihood, if it is not given
     frame : of the data; measured if it is not given
     previous_bound : the bound a first change is measured from (a warm start's)
     on_iteration : called with (iteration, bound, change, converged) after each iteration
@@ -361,7 +373,7 @@ def run(
         return nothing_done(start, previous_bound)
     if frame is None:
         frame = data.frame(options.n_threads, structure.common_scale)
-    loop = _Loop(data, structure, start, options, frame, previous_bound)
+    loop = _Loop(data, structure, start, options, frame, previous_bound, objective)
     state = None if keeper is None else keeper.found()
     if state is not None:
         loop.restore(state)
@@ -393,6 +405,7 @@ def go_on(
     frame: Frame,
     on_iteration: Callable[[int, float, float, bool], None] | None = None,
     keeper: Keeper | None = None,
+    objective: Objective | None = None,
 ) -> EMResult:
     """Continue a run until it has options.max_iter iterations in all; one result for both parts."""
     before = result.n_iter
@@ -410,6 +423,7 @@ def go_on(
         previous_bound=result.lower_bound,
         on_iteration=report,
         keeper=keeper,
+        objective=objective,
     )
     return EMResult(
         more.parameters,

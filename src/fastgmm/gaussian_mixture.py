@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike
 
 from . import conversion
 from ._attributes import attributes_of_parameters
+from ._criteria import CriteriaMixin
+from ._parameter_validation import check_means, check_mixture_weights, check_positive_definite
 from ._seeded import SeededMixture
-from ._validation import check_means, check_mixture_weights, check_positive_definite
 from .incremental import IncrementalMixin
 from .threads import single_threaded_blas
 
 
-class GaussianMixture(IncrementalMixin, SeededMixture):
+class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
     """Gaussian mixture fitted by the EM algorithm.
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: the same constructor, methods and attributes, and
@@ -321,7 +322,7 @@ class GaussianMixture(IncrementalMixin, SeededMixture):
         mixture : sklearn.mixture.GaussianMixture
             Fitted if this one is.
         """
-        return conversion.to_sklearn(self)
+        return conversion.to_sklearn(self, "GaussianMixture")
 
     @classmethod
     def from_sklearn(cls, mixture: Any, **params: Any) -> Self:
@@ -345,4 +346,4 @@ class GaussianMixture(IncrementalMixin, SeededMixture):
         TypeError
             If `mixture` is not a :class:`sklearn.mixture.GaussianMixture`.
         """
-        return conversion.from_sklearn(cls, mixture, params)
+        return conversion.from_sklearn(cls, mixture, params, "GaussianMixture")

@@ -28,7 +28,7 @@ from .repair import Repairs, keep_weightless, repair_message
 from .score_map import EPSILON
 from .sources import BlockRows, StreamedData
 from .statistics import Statistics
-from .structures import Estimate, Structure
+from .structures import Estimate, Structure, maximum_likelihood
 from .structures.base import SMALLEST_SPREAD, WORTH_CENTRING
 from .threads import effective_n_threads, single_threaded_blas
 
@@ -168,7 +168,7 @@ class IncrementalMixin(FittedMixture):
         repairs.repaired = set()
         with single_threaded_blas():
             with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-                estimate = structure.estimate(statistics, float(self.reg_covar), n_threads)
+                estimate = maximum_likelihood(structure, statistics, float(self.reg_covar), n_threads)
                 estimate = keep_weightless(estimate, previous, structure)
                 frame = frame_of_rows(estimate, statistics, structure)
                 estimate, broadened = broaden(estimate, statistics, structure)

@@ -13,7 +13,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from . import em, stepwise
 from ._progress import Progress
 from ._stepping import SteppingMixture
-from ._validation import FloatArray
 from .batches import Batches
 from .blocks import ArrayData
 from .seeding import Start
@@ -301,7 +300,7 @@ class MiniBatchGaussianMixture(SteppingMixture):
         self,
         data: Data,
         seeds: ArrayData,
-        given: dict[str, FloatArray | None],
+        given: dict[str, Any],
         last: tuple[Any, float] | None,
         random_state: np.random.RandomState,
         options: em.EMOptions,

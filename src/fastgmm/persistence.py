@@ -8,6 +8,8 @@ An archive of format 1 holds
     lower_bound_, lower_bounds_ (float64), n_iter_, n_repairs_, n_steps_ (int64), converged_ (bool)  where set
     feature_names_in_                                           text, where set
     weights_init, means_init, precisions_init                   float64, where given to the constructor
+    mean_prior, covariance_prior, responsibilities_init         float64, or labels int64; likewise
+    weight_concentration_ ... (see POSTERIOR)                   float64, of Bayesian mixtures
 
 as members of an archive (archive.py). A reader trusts nothing: every member's name, type, shape and content
 is checked before use, and whatever is wrong ends in a ValueError.
@@ -23,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import archive
 from ._attributes import attribute_parameters
-from ._validation import check_mixture_weights, check_positive_definite
+from ._parameter_validation import check_mixture_weights, check_positive_definite
 from .archive import Members, refuse_unless
 
 T = TypeVar("T")
@@ -40,8 +42,21 @@ _OPTIONAL = {  # member: its type
     "lower_bound_": "<f8",
     "lower_bounds_": "<f8",
 }
-_STARTS = ("weights_init", "means_init", "precisions_init")
-_MEMBERS = {"header", "feature_names_in_", *_MODEL, *_OPTIONAL, *_STARTS}
+POSTERIOR = (
+    "weight_concentration_",
+    "mean_precision_",
+    "degrees_of_freedom_",
+    "weight_concentration_prior_",
+    "mean_precision_prior_",
+    "mean_prior_",
+    "degrees_of_freedom_prior_",
+    "covariance_prior_",
+)
+_GIVEN = (
+    "weights_init", "means_init", "precisions_init", "mean_prior", "covariance_prior",
+    "responsibilities_init",
+)  # fmt: skip
+_MEMBERS = {"header", "feature_names_in_", *_MODEL, *POSTERIOR, *_OPTIONAL, *_GIVEN}
 
 
 # ---- save --------------------------------------------------------------------------------------------------
@@ -56,7 +71,7 @@ def _to_members(mixture: Any) -> Members:
     check_is_fitted(mixture, _MODEL)
     mixture._validate_params()
     params = mixture.get_params(deep=False)
-    given = {name: params.pop(name) for name in _STARTS if name in params}
+    given = {name: params.pop(name) for name in _GIVEN if name in params}
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -68,7 +83,7 @@ def _to_members(mixture: Any) -> Members:
         "history": _to_json(getattr(mixture, "history_", {})),
     }
     members = {"header": archive.header_member(header)}
-    for name in _MODEL:
+    for name in (*_MODEL, *_posterior_of(mixture)):
         members[name] = np.asarray(getattr(mixture, name), dtype="<f8")
     for name, dtype in _OPTIONAL.items():
         if hasattr(mixture, name):
@@ -77,13 +92,18 @@ def _to_members(mixture: Any) -> Members:
         members["feature_names_in_"] = np.asarray(mixture.feature_names_in_, dtype=np.str_)
     for name, values in given.items():
         if values is not None:
-            members[name] = np.asarray(values, dtype="<f8")
+            is_labels = name == "responsibilities_init" and np.asarray(values).dtype.kind in "iu"
+            members[name] = np.asarray(values, dtype="<i8" if is_labels else "<f8")
     # What could not be read back is refused now, while the mixture still exists.
     try:
         _from_members(type(mixture), members)
     except ValueError as error:
         raise ValueError(f"This {type(mixture).__name__} cannot be saved: {error}") from error
     return members
+
+
+def _posterior_of(mixture: Any) -> tuple[str, ...]:
+    return POSTERIOR if "weight_concentration_prior_type" in mixture.get_params(deep=False) else ()
 
 
 def _to_json(value: Any) -> Any:
@@ -127,15 +147,21 @@ def _from_members(cls: type[T], members: Members) -> T:
         refuse_unless(name in members, f"{name} is missing")
     header = _checked_header(cls, members)
     params = dict(header["parameters"])
-    for name in _STARTS:
+    for name in _GIVEN:
         if name in members:
-            params[name] = archive.array(members, name, "<f8").astype(np.float64)
+            is_labels = name == "responsibilities_init" and members[name].dtype.kind == "i"
+            params[name] = _number_or_array(archive.array(members, name, "<i8" if is_labels else "<f8"))
     mixture: Any = cls(**params)
-    missing = set(mixture.get_params(deep=False)) - set(params) - set(_STARTS)
+    missing = set(mixture.get_params(deep=False)) - set(params) - set(_GIVEN)
     refuse_unless(not missing, f"constructor parameters are missing: {sorted(missing)}")
     mixture._validate_params()
     for name in _MODEL:
         setattr(mixture, name, archive.array(members, name, "<f8").astype(np.float64))
+    for name in _posterior_of(mixture):
+        refuse_unless(name in members, f"{name} is missing")
+        values = _number_or_array(archive.array(members, name, "<f8"))
+        in_two = name == "weight_concentration_" and np.ndim(values) == 2
+        setattr(mixture, name, tuple(values) if in_two else values)
     _check_model(mixture)
     mixture.precisions_ = mixture._structure().precisions(mixture.precisions_cholesky_)
     mixture.n_features_in_ = mixture.means_.shape[1]
@@ -144,12 +170,17 @@ def _from_members(cls: type[T], members: Members) -> T:
     return mixture
 
 
+def _number_or_array(values: Any) -> Any:
+    native = values.astype(values.dtype.newbyteorder("="))
+    return native if native.ndim else native.item()
+
+
 def _checked_header(cls: type[T], members: Members) -> dict[str, Any]:
     header = archive.checked_header(members, FORMAT, VERSION, {"estimator", "parameters", "history"})
     estimator = header["estimator"]
     refuse_unless(estimator == cls.__name__, f"it holds a {estimator!r}, not a {cls.__name__}")
     params = header["parameters"]
-    refuse_unless(isinstance(params, dict) and not set(params) & set(_STARTS), "its parameters are malformed")
+    refuse_unless(isinstance(params, dict) and not set(params) & set(_GIVEN), "its parameters are malformed")
     params["random_state"] = random_state_from_json(params.get("random_state"))
     _check_history(header["history"])
     return header
@@ -191,6 +222,8 @@ def _check_model(mixture: Any) -> None:
     shape = structure.covariance_shape(*parameters.means.shape)
     check_mixture_weights(parameters.weights, "weights_", len(parameters.weights))
     check_positive_definite(parameters.covariances, "covariances_", structure, shape)
+    if _posterior_of(mixture):
+        mixture.check_posterior()
 
 
 def _set_optional(mixture: Any, members: Members) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,3 +43,11 @@ class ScoreMap:
     common_shape: int = MATRIX
     common_reach: float = 0.0
     limit: float = LIMIT
+
+    def raised(self, by: float) -> ScoreMap:
+        """The same with all scores higher by a number."""
+        if not by:
+            return self
+        offset = None if self.offset is None else self.offset + by
+        constant = None if self.constant is None else self.constant + by
+        return replace(self, offset=offset, constant=constant)

@@ -8,6 +8,7 @@ from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from ._typing import FloatArray, LabelArray, RowArray
 from .blocks import ArrayData, readable
@@ -44,15 +45,25 @@ class Scorer:
 
     __slots__ = ("_frame", "_n_threads", "_pass", "_score_map", "n_components", "n_features")
 
-    def __init__(self, structure: Structure, parameters: Parameters, n_threads: int) -> None:
+    def __init__(
+        self,
+        structure: Structure,
+        parameters: Parameters,
+        n_threads: int,
+        log_weights: FloatArray | None = None,
+    ) -> None:
         # the mixture's arrays may be edited while this is in use
         parameters = Parameters(*(array.copy() for array in parameters))
+        shift = 0.0
+        if log_weights is not None:  # which need not sum to 1, nor be within the range of numbers
+            shift = float(logsumexp(log_weights))
+            parameters = parameters._replace(weights=np.exp(log_weights - shift))
         with single_threaded_blas():  # a threaded factorisation gives other bits
             with np.errstate(over="ignore", invalid="ignore"):
                 variances = structure.variances(parameters)
             weights, means = parameters.weights, parameters.means
             self._frame = frame_of_parameters(weights, means, variances, structure.common_scale)
-            self._score_map = structure.score_map(parameters, self._frame, n_threads)
+            self._score_map = structure.score_map(parameters, self._frame, n_threads).raised(shift)
         self.n_components, self.n_features = means.shape
         self._n_threads = n_threads
         self._prepare()
@@ -137,21 +148,21 @@ class KeptScorers:
     def of(self, estimator: Any, n_threads: int) -> Scorer:
         """The scorer kept for these very parameters; else one that is made now, and kept if it may be.
 
-        It is made of what ``estimator._model()`` gives: structure and parameters.
+        Made by ``estimator._scored_by(n_threads)`` of ``estimator._model_arrays()``.
         """
         kept = self._kept.get(id(estimator))
         made_for = estimator.covariance_type, n_threads, kernel_choice()
         if (
             kept is not None
-            and kept.estimator() is estimator
             and kept.made_for == made_for
-            and same_arrays(_arrays(estimator), kept.arrays)
+            and same_arrays(estimator._model_arrays(), kept.arrays)
+            and kept.estimator() is estimator
         ):
             return kept.scorer
         copies = _copies(estimator)
-        structure, parameters = estimator._model()
-        scorer = Scorer(structure, parameters, n_threads)
-        if copies is not None and same_arrays(_arrays(estimator), copies):  # nobody changed them in between
+        scorer: Scorer = estimator._scored_by(n_threads)
+        # nobody changed them in between
+        if copies is not None and same_arrays(estimator._model_arrays(), copies):
             self._keep(estimator, made_for, copies, scorer)
         return scorer
 
@@ -168,14 +179,10 @@ class KeptScorers:
             self._kept[number] = Kept(ref(estimator, forget), made_for, copies, scorer)
 
 
-def _arrays(estimator: Any) -> tuple[Any, ...]:
-    return estimator.weights_, estimator.means_, estimator.precisions_cholesky_
-
-
 def _copies(estimator: Any) -> tuple[NDArray[Any], ...] | None:
     """Copies of the arrays that a scorer is made of; None where it is not to be kept."""
     try:
-        arrays = _arrays(estimator)
+        arrays = estimator._model_arrays()
     except AttributeError:  # not fitted: making a scorer says what is wrong
         return None
     # bytes of objects are addresses; subclasses may have bytes of their own, as masked arrays do

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import em
-from ._typing import BoolArray, FloatArray, IndexArray
+from ._typing import BoolArray, FloatArray, IndexArray, LabelArray
 from .blocks import ArrayData
 from .frame import Frame
 from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, SPHERICAL, Pass
@@ -25,12 +25,13 @@ from .kmeans import (
     sorted_by_nearest,
 )
 from .lloyd import SAMPLE_STEPS, lloyd
+from .objective import Objective
 from .parameters import Parameters
 from .passes import accumulate, score_rows
 from .pruning import SORT_TERMS
 from .score_map import EPSILON, ScoreMap
 from .statistics import Statistics
-from .structures import Structure
+from .structures import Structure, maximum_likelihood
 
 # Rows of the sub-sample that k-means seeds from: so many per component, within these limits.
 ROWS_PER_COMPONENT = 128
@@ -86,18 +87,30 @@ def initial_parameters(
     means: FloatArray | None = None,
     precisions: FloatArray | None = None,
     frame: Frame | None = None,
+    objective: Objective | None = None,
+    responsibilities: FloatArray | None = None,
+    labels: LabelArray | None = None,
 ) -> Start:
     """Start parameters; given arrays are taken as they are, the rest is seeded.
 
     With means given, rows are assigned to the nearest of them (features in units of their spread; spherical
     covariances: raw) and the weights and covariances that were not given come from that assignment.
-    `options` say how degenerate components are repaired and what is added to covariances.
+    `options` say how degenerate components are repaired and what is added to covariances. An objective that
+    is not the likelihood makes of given arrays what it makes of rows with such moments.
     """
+    if objective is not None and not (weights is None and means is None and precisions is None):
+        given = initial_parameters(
+            data, structure, n_components, init_params=init_params, options=options,
+            random_state=random_state, weights=weights, means=means, precisions=precisions, frame=frame,
+        )  # fmt: skip
+        return Start(objective.start(given.parameters), given.repaired)
     if weights is not None and means is not None and precisions is not None:
         return Start(structure.from_precisions(weights, means, precisions))
     if frame is None:
         frame = data.frame(options.n_threads, structure.common_scale)
-    start = _Start(data, structure, frame, n_components, options)
+    start = _Start(data, structure, frame, n_components, options, objective)
+    if responsibilities is not None or labels is not None:
+        return start.from_responsibilities(responsibilities, labels)
     if means is not None and precisions is not None:
         weights = start.shares(means, frame.scale)
         return Start(structure.from_precisions(weights, means, precisions))
@@ -139,16 +152,19 @@ class _Start:
         frame: Frame,
         n_components: int,
         options: em.EMOptions,
+        objective: Objective | None = None,
     ) -> None:
         self.data, self.structure, self.frame = data, structure, frame
-        self.n_components, self.options = n_components, options
+        self.n_components, self.options, self.objective = n_components, options, objective
 
     def _maximise(
         self, collect: Callable[[FloatArray, BoolArray], Statistics], centres: FloatArray, centred: bool
     ) -> Start:
         """M-step; `collect(centres, centred)` makes statistics, in float64 whatever the fit's arithmetic."""
         options = replace(self.options, arithmetic="float64")
-        maximiser = em.Maximiser(self.data, self.structure, self.frame, options, self.n_components)
+        maximiser = em.Maximiser(
+            self.data, self.structure, self.frame, options, self.n_components, self.objective
+        )
         about = np.full(self.n_components, centred)
         parameters = maximiser.maximise(collect(centres, about), about, None, collect)[0]
         return Start(parameters, tuple(sorted(maximiser.repairs.repaired)))
@@ -231,7 +247,9 @@ class _Start:
         centred = np.full(self.n_components, self._is_centred())
         statistics = self.nearest(self.data, centres, units, centres, centred)
         with np.errstate(all="ignore"):
-            estimate = structure.estimate(statistics, self.options.reg_covar, self.options.n_threads)
+            estimate = maximum_likelihood(
+                structure, statistics, self.options.reg_covar, self.options.n_threads
+            )
         weights, means, covariances, _ = estimate.parameters
         n_rows = statistics.weight * (self.data.n_rows / statistics.weight.sum())
         if not structure.pooled:
@@ -250,16 +268,42 @@ class _Start:
     def from_rows(self, index: IndexArray) -> Start:
         """Each component from one row: its mean, covariance reg_covar alone (scikit-learn's choice).
 
-        Tied: likewise; scikit-learn subtracts K rows from the scatter of all N there, which depends on the
-        origin.
+        Tied: likewise; scikit-learn's is the scatter of all other rows about the origin of X, divided by K.
+        Mixtures that maximise the likelihood start without it, as it depends on where the origin is. In
+        others the prior hides it soon, and they start as scikit-learn's.
         """
         rows = ArrayData(np.asarray(self.data.X[index], dtype=np.float64))
         labels = np.arange(self.n_components, dtype=np.int64)
+        others = None
+        if self.structure.pooled and self.objective is not None:
+            others = self._scatter_about_origin(self.data) - self._scatter_about_origin(rows)
 
         def collect(centres: FloatArray, centred: BoolArray) -> Statistics:
-            return self._accumulate(rows, centres, centred, labels=labels)
+            statistics = self._accumulate(rows, centres, centred, labels=labels)
+            return statistics if others is None else replace(statistics, second=statistics.second + others)
 
         return self._maximise(collect, rows.X, centred=True)
+
+    def _scatter_about_origin(self, data: ArrayData) -> FloatArray:
+        """Sum of x x' over all rows, in the frame's units."""
+        D = data.n_features
+        one = nearest_centre_map(self.frame.shift[None], self.frame.scale, self.frame, LINEAR, D)
+        statistics = accumulate(
+            data, self.structure, self.frame, 1, self.options.n_threads,
+            score_map=one, hard=True, centres=self.frame.shift[None], centred=np.ones(1, dtype=bool),
+        )  # fmt: skip
+        return statistics.about(np.zeros((1, D))).second
+
+    def from_responsibilities(self, responsibilities: FloatArray | None, labels: LabelArray | None) -> Start:
+        """From given responsibilities of all rows, (N, K), or the labels of all, (N,) in 0 ... K - 1."""
+        centres = np.repeat(self.frame.shift[None], self.n_components, axis=0)
+
+        def collect(about: FloatArray, centred: BoolArray) -> Statistics:
+            return self._accumulate(
+                self.data, about, centred, responsibilities=responsibilities, labels=labels
+            )
+
+        return self._maximise(collect, centres, centred=self.structure.always_project(self.data.n_features))
 
     def from_random(self, random_state: np.random.RandomState) -> Start:
         """From responsibilities uniform(0, 1), normalised: scikit-learn's draws, block by block."""

@@ -24,7 +24,7 @@ from .parameters import Parameters
 from .repair import keep_weightless
 from .sources import Data
 from .statistics import Statistics
-from .structures import Structure
+from .structures import Structure, maximum_likelihood
 
 # A component may be seeded anew again (repair.LARGEST_RESEEDS) once it has gone without for so many steps:
 # streams have no end, and a count that is never forgotten would run out.
@@ -255,7 +255,7 @@ def final_parameters(running: Running, structure: Structure, options: em.EMOptio
     if running.average is None:
         return running.parameters
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        estimate = structure.estimate(running.average, options.reg_covar, options.n_threads)
+        estimate = maximum_likelihood(structure, running.average, options.reg_covar, options.n_threads)
     return running.parameters if estimate.degenerate.any() else estimate.parameters
 
 
@@ -295,7 +295,7 @@ def _at_the_end_of(epoch: _Epoch, running: Running, structure: Structure, option
     if epoch.mean is None or epoch.n_repairs or running.floored.any():
         return running
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        estimate = structure.estimate(epoch.mean, options.reg_covar, options.n_threads)
+        estimate = maximum_likelihood(structure, epoch.mean, options.reg_covar, options.n_threads)
     estimate = keep_weightless(estimate, running.parameters, structure)
     if estimate.degenerate.any():
         return running

@@ -99,7 +99,9 @@ class Runs:
         self.bounds, self.starts, self.previous = list(bounds), [], []
         self.n_repairs, self.repaired = n_repairs, repaired
 
-    def __call__(self, data, structure, start, options, *, frame, previous_bound, on_iteration, keeper):
+    def __call__(
+        self, data, structure, start, options, *, frame, previous_bound, on_iteration, keeper, objective
+    ):
         self.starts.append(start)
         self.previous.append(previous_bound)
         bound = self.bounds[len(self.starts) - 1]

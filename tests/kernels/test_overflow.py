@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from row_scores import log_prob_components, summary
 from running import labels, log_density, parameters_of, responsibilities
 
 from fastgmm.blocks import ArrayData
 from fastgmm.frame import frame_of_parameters
 from fastgmm.kernels import _pass
-from fastgmm.rows import log_prob_components, summary
 from fastgmm.structures import STRUCTURES
 
 FAR = 1.797e308

@@ -7,10 +7,10 @@ import oracle
 import pytest
 import tolerances
 from kernel_sizes import DIMENSIONS, MOST_ROWS, PAIRS, ROWS, exact_rows, problem
+from row_scores import log_prob_components, summary
 from running import labels, log_density, parameters_of, responsibilities
 
 from fastgmm.blocks import ArrayData
-from fastgmm.rows import log_prob_components, summary
 from fastgmm.structures import STRUCTURES
 
 pairs = pytest.mark.parametrize(("n_features", "n_components"), PAIRS, ids=lambda n: str(n))

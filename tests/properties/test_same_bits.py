@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from row_scores import log_prob_components
 from running import assert_same_bits, labels, log_density, parameters_of, responsibilities, run_em
 from shapes import cases
 from threadpoolctl import threadpool_limits
 
 from fastgmm import GaussianMixture
-from fastgmm.rows import log_prob_components
 from fastgmm.structures import STRUCTURES
 
 THREADS = (1, 2, 3, 8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Estimate, Structure
+from .base import Estimate, Structure, maximum_likelihood
 from .diag import Diag
 from .full import Full
 from .spherical import Spherical
@@ -11,4 +11,4 @@ from .tied import Tied
 _ALL: tuple[Structure, ...] = (Full(), Tied(), Diag(), Spherical())
 STRUCTURES = {structure.name: structure for structure in _ALL}
 
-__all__ = ["STRUCTURES", "Estimate", "Structure"]
+__all__ = ["STRUCTURES", "Estimate", "Structure", "maximum_likelihood"]

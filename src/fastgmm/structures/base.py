@@ -47,6 +47,17 @@ class Estimate(NamedTuple):
         return self.starved | self.singular
 
 
+class Moments(NamedTuple):
+    """Weights, means and covariances of the rows of each component, as the statistics have them.
+
+    Of components without rows, the mean is where moments were taken and the covariance what is added to all.
+    """
+
+    weights: FloatArray
+    means: FloatArray
+    covariances: FloatArray
+
+
 class Structure(Protocol):
     """One covariance structure, batched over all components. Knows mathematics, never data."""
 
@@ -94,8 +105,34 @@ class Structure(Protocol):
     def second_about_centres(self, second: FloatArray) -> FloatArray:
         """`Statistics.second` from moments about centres as the kernels leave them."""
 
-    def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
-        """M-step."""
+    def moments(self, statistics: Statistics, reg_covar: float) -> Moments:
+        """Moments of the rows of each component, reg_covar added to variances."""
+
+    def factorised(
+        self, means: FloatArray, covariances: FloatArray, reg_covar: float, n_threads: int
+    ) -> tuple[FloatArray, BoolArray]:
+        """Factors of the precisions, and which components have a covariance that is singular, (K,).
+
+        Where reg_covar is 0, so are those that rounding may leave of equal rows at the means.
+        """
+
+    def scatter(self, weight: FloatArray, offset: FloatArray) -> FloatArray:
+        """weight_k offset_k offset_k', (K,) and (K, D), in the shape of covariances; if pooled, their sum."""
+
+    def log_det_roots(self, parameters: Parameters) -> FloatArray:
+        """Logarithms of the determinants of the factors, (K,): half those of the precisions."""
+
+    def squares(self, statistics: Statistics, parameters: Parameters) -> float:
+        """Squared Mahalanobis distances of all rows from all means, by weight and responsibility."""
+
+    def distances(self, parameters: Parameters, point: FloatArray) -> FloatArray:
+        """Squared Mahalanobis distance of a point (D,) from each component, (K,)."""
+
+    def log_det(self, covariance: FloatArray, n_features: int) -> float:
+        """Logarithm of the determinant of one component's covariance."""
+
+    def traces(self, covariance: FloatArray, parameters: Parameters) -> FloatArray:
+        """Trace of each precision times one covariance, (K,)."""
 
     def second_of(self, parameters: Parameters, scale: FloatArray, reg_covar: float) -> FloatArray:
         """`Statistics.second` about the means, of which `estimate` makes these covariances."""
@@ -143,6 +180,15 @@ def from_location_vector(
     weights = np.exp(vector[:K] - vector[:K].max())
     means = frame.shift + vector[K : K + K * D].reshape(K, D) / frame.scale
     return weights / weights.sum(), means, vector[K + K * D :]
+
+
+def maximum_likelihood(
+    structure: Structure, statistics: Statistics, reg_covar: float, n_threads: int
+) -> Estimate:
+    """M-step of maximum likelihood."""
+    weights, means, covariances = structure.moments(statistics, reg_covar)
+    roots, singular = structure.factorised(means, covariances, reg_covar, n_threads)
+    return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
 
 
 def log_weights(weights: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from ..statistics import Statistics
 from .base import (
     ROUNDED_UP,
     STATISTICS_LIMIT,
-    Estimate,
+    Moments,
     check_positive,
     constants,
     from_location_vector,
@@ -21,7 +21,6 @@ from .base import (
     new_means,
     raised_variances,
     rounding_of,
-    starved,
     usable_variances,
     whitened_shift,
     worth_centring,
@@ -69,11 +68,7 @@ class Diag:
     ) -> ScoreMap:
         root = parameters.precisions_cholesky / frame.scale
         mean = frame.to_frame(parameters.means)
-        constant = constants(
-            parameters.weights,
-            np.log(parameters.precisions_cholesky).sum(axis=1),
-            mean.shape[1],
-        )
+        constant = constants(parameters.weights, self.log_det_roots(parameters), mean.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
             precision = root * root
             linear = precision * mean
@@ -97,14 +92,37 @@ class Diag:
     def second_about_centres(self, second: FloatArray) -> FloatArray:
         return second
 
-    def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
+    def moments(self, statistics: Statistics, reg_covar: float) -> Moments:
         safe, weights, means, offset = new_means(statistics)
         variance = statistics.second / safe[:, None] - offset * offset
-        covariances = variance / statistics.frame.scale**2 + reg_covar
+        return Moments(weights, means, variance / statistics.frame.scale**2 + reg_covar)
+
+    def factorised(
+        self, means: FloatArray, covariances: FloatArray, reg_covar: float, n_threads: int
+    ) -> tuple[FloatArray, BoolArray]:
         singular = ~np.all(usable_variances(covariances, rounding_of(means, reg_covar)), axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             roots = 1.0 / np.sqrt(covariances)
-        return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
+        return roots, singular
+
+    def scatter(self, weight: FloatArray, offset: FloatArray) -> FloatArray:
+        return weight[:, None] * offset**2
+
+    def log_det_roots(self, parameters: Parameters) -> FloatArray:
+        return np.asarray(np.log(parameters.precisions_cholesky).sum(axis=1))
+
+    def squares(self, statistics: Statistics, parameters: Parameters) -> float:
+        second = statistics.about(parameters.means).second
+        return float(((parameters.precisions_cholesky / statistics.frame.scale) ** 2 * second).sum())
+
+    def distances(self, parameters: Parameters, point: FloatArray) -> FloatArray:
+        return np.asarray((((point - parameters.means) * parameters.precisions_cholesky) ** 2).sum(axis=1))
+
+    def log_det(self, covariance: FloatArray, n_features: int) -> float:
+        return float(np.log(covariance).sum())
+
+    def traces(self, covariance: FloatArray, parameters: Parameters) -> FloatArray:
+        return np.asarray(parameters.precisions_cholesky**2 @ covariance)
 
     def second_of(self, parameters: Parameters, scale: FloatArray, reg_covar: float) -> FloatArray:
         return parameters.weights[:, None] * (parameters.covariances - reg_covar) * scale**2

@@ -16,14 +16,13 @@ from ..score_map import ScoreMap
 from ..statistics import Statistics
 from .base import (
     STATISTICS_LIMIT,
-    Estimate,
+    Moments,
     constants,
     far_off,
     from_location_vector,
     location_vector,
     new_means,
     rounding_of,
-    starved,
     whitened_shift,
     worth_centring,
 )
@@ -99,7 +98,7 @@ class Full:
     ) -> ScoreMap:
         roots = parameters.precisions_cholesky
         K, D = parameters.means.shape
-        constant = constants(parameters.weights, np.log(np.einsum("kii->ki", roots)).sum(axis=1), D)
+        constant = constants(parameters.weights, self.log_det_roots(parameters), D)
         common: dict[str, Any] = {
             "root_shape": MATRIX,
             "centre": parameters.means,
@@ -134,7 +133,7 @@ class Full:
         _linalg.mirror(square)
         return square
 
-    def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
+    def moments(self, statistics: Statistics, reg_covar: float) -> Moments:
         safe, weights, means, offset = new_means(statistics)
         scale = statistics.frame.scale
         covariances = statistics.second / safe[:, None, None]
@@ -143,11 +142,39 @@ class Full:
         covariances /= scale
         K, D = means.shape
         covariances.reshape(K, -1)[:, :: D + 1] += reg_covar
+        return Moments(weights, means, covariances)
+
+    def factorised(
+        self, means: FloatArray, covariances: FloatArray, reg_covar: float, n_threads: int
+    ) -> tuple[FloatArray, BoolArray]:
         roots = np.empty(covariances.shape)
-        failed = np.zeros(K, dtype=np.intc)
+        failed = np.zeros(len(means), dtype=np.intc)
         _linalg.precision_roots(covariances, roots, failed, n_threads)
         singular = singular_matrices(covariances, roots, rounding_of(means, reg_covar)) | (failed != 0)
-        return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
+        return roots, singular
+
+    def scatter(self, weight: FloatArray, offset: FloatArray) -> FloatArray:
+        return weight[:, None, None] * (offset[:, :, None] * offset[:, None, :])
+
+    def log_det_roots(self, parameters: Parameters) -> FloatArray:
+        return np.asarray(np.log(np.einsum("kii->ki", parameters.precisions_cholesky)).sum(axis=1))
+
+    def squares(self, statistics: Statistics, parameters: Parameters) -> float:
+        second = statistics.about(parameters.means).second
+        precisions = self.precisions(parameters.precisions_cholesky / statistics.frame.scale[:, None])
+        return float((precisions * second).sum())
+
+    def distances(self, parameters: Parameters, point: FloatArray) -> FloatArray:
+        away = point - parameters.means
+        whitened = np.matmul(away[:, None, :], parameters.precisions_cholesky)[:, 0]
+        return np.asarray((whitened**2).sum(axis=1))
+
+    def log_det(self, covariance: FloatArray, n_features: int) -> float:
+        return float(np.linalg.slogdet(covariance)[1])
+
+    def traces(self, covariance: FloatArray, parameters: Parameters) -> FloatArray:
+        roots = parameters.precisions_cholesky
+        return np.asarray((np.matmul(covariance, roots) * roots).sum(axis=(1, 2)))
 
     def second_of(self, parameters: Parameters, scale: FloatArray, reg_covar: float) -> FloatArray:
         covariances = parameters.covariances - reg_covar * np.eye(scale.size)

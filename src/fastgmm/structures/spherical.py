@@ -13,7 +13,7 @@ from ..statistics import Statistics
 from .base import (
     ROUNDED_UP,
     STATISTICS_LIMIT,
-    Estimate,
+    Moments,
     check_positive,
     constants,
     from_location_vector,
@@ -21,7 +21,6 @@ from .base import (
     new_means,
     raised_variances,
     rounding_of,
-    starved,
     usable_variances,
     whitened_shift,
     worth_centring,
@@ -71,10 +70,9 @@ class Spherical:
     def score_map(
         self, parameters: Parameters, frame: Frame, n_threads: int, n_active: float = np.inf
     ) -> ScoreMap:
-        D = parameters.means.shape[1]
         root = parameters.precisions_cholesky / frame.scale[0]
         mean = frame.to_frame(parameters.means)
-        constant = constants(parameters.weights, D * np.log(parameters.precisions_cholesky), D)
+        constant = constants(parameters.weights, self.log_det_roots(parameters), mean.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
             precision = (root * root)[:, None]
             linear = precision * mean
@@ -97,16 +95,40 @@ class Spherical:
     def second_about_centres(self, second: FloatArray) -> FloatArray:
         return second[:, 0]
 
-    def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
+    def moments(self, statistics: Statistics, reg_covar: float) -> Moments:
         safe, weights, means, offset = new_means(statistics)
         D = offset.shape[1]
         scale = statistics.frame.scale[0]
         variance = (statistics.second / safe - (offset * offset).sum(axis=1)) / D
-        covariances = variance / scale**2 + reg_covar
+        return Moments(weights, means, variance / scale**2 + reg_covar)
+
+    def factorised(
+        self, means: FloatArray, covariances: FloatArray, reg_covar: float, n_threads: int
+    ) -> tuple[FloatArray, BoolArray]:
         singular = ~usable_variances(covariances, rounding_of(means, reg_covar).max(axis=1))
         with np.errstate(invalid="ignore", divide="ignore"):
             roots = 1.0 / np.sqrt(covariances)
-        return Estimate(Parameters(weights, means, covariances, roots), starved(statistics), singular)
+        return roots, singular
+
+    def scatter(self, weight: FloatArray, offset: FloatArray) -> FloatArray:
+        return weight * (offset**2).mean(axis=1)
+
+    def log_det_roots(self, parameters: Parameters) -> FloatArray:
+        return np.asarray(parameters.means.shape[1] * np.log(parameters.precisions_cholesky))
+
+    def squares(self, statistics: Statistics, parameters: Parameters) -> float:
+        second = statistics.about(parameters.means).second
+        return float((parameters.precisions_cholesky / statistics.frame.scale[0]) ** 2 @ second)
+
+    def distances(self, parameters: Parameters, point: FloatArray) -> FloatArray:
+        squares = ((point - parameters.means) ** 2).sum(axis=1)
+        return np.asarray(parameters.precisions_cholesky**2 * squares)
+
+    def log_det(self, covariance: FloatArray, n_features: int) -> float:
+        return float(n_features * np.log(covariance))
+
+    def traces(self, covariance: FloatArray, parameters: Parameters) -> FloatArray:
+        return np.asarray(parameters.means.shape[1] * covariance * parameters.precisions_cholesky**2)
 
     def second_of(self, parameters: Parameters, scale: FloatArray, reg_covar: float) -> FloatArray:
         return parameters.weights * (parameters.covariances - reg_covar) * (scale.size * scale[0] ** 2)

@@ -15,13 +15,12 @@ from .base import (
     OFFSET_SHARE,
     STARVED_SHARE,
     STATISTICS_LIMIT,
-    Estimate,
+    Moments,
     constants,
     from_location_vector,
     location_vector,
     new_means,
     rounding_of,
-    starved,
     whitened_shift,
     worth_centring,
 )
@@ -86,8 +85,7 @@ class Tied:
     ) -> ScoreMap:
         root = parameters.precisions_cholesky / frame.scale[:, None]
         mean = frame.to_frame(parameters.means)
-        log_det = np.log(np.diagonal(parameters.precisions_cholesky)).sum()
-        constant = constants(parameters.weights, log_det, mean.shape[1])
+        constant = constants(parameters.weights, self.log_det_roots(parameters), mean.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
             whitened = mean @ root
             linear = whitened @ root.T
@@ -121,25 +119,49 @@ class Tied:
         square = second.reshape(D, D)
         return np.triu(square) + np.triu(square, 1).T
 
-    def estimate(self, statistics: Statistics, reg_covar: float, n_threads: int) -> Estimate:
+    def moments(self, statistics: Statistics, reg_covar: float) -> Moments:
         _, weights, means, offset = new_means(statistics)
         scale = statistics.frame.scale
         total = statistics.weight.sum()
-        between = (offset * statistics.weight[:, None]).T @ offset
+        between = self.scatter(statistics.weight, offset)
         covariance = (statistics.second - between) / (total if total > 0 else 1.0)
         covariance /= scale[:, None]
         covariance /= scale
         covariance.flat[:: scale.size + 1] += reg_covar
-        roots = np.empty((1, *covariance.shape))
+        return Moments(weights, means, covariance)
+
+    def factorised(
+        self, means: FloatArray, covariances: FloatArray, reg_covar: float, n_threads: int
+    ) -> tuple[FloatArray, BoolArray]:
+        roots = np.empty((1, *covariances.shape))
         failed = np.zeros(1, dtype=np.intc)
-        _linalg.precision_roots(covariance[None], roots, failed, 1)
+        _linalg.precision_roots(covariances[None], roots, failed, 1)
         rounding = rounding_of(means, reg_covar).max(axis=0)
-        singular = failed[0] != 0 or singular_matrices(covariance[None], roots, rounding)[0]
-        return Estimate(
-            Parameters(weights, means, covariance, roots[0]),
-            starved(statistics),
-            np.full(weights.shape, singular),
-        )
+        singular = failed[0] != 0 or singular_matrices(covariances[None], roots, rounding)[0]
+        return roots[0], np.full(len(means), singular)
+
+    def scatter(self, weight: FloatArray, offset: FloatArray) -> FloatArray:
+        return (offset * weight[:, None]).T @ offset
+
+    def log_det_roots(self, parameters: Parameters) -> FloatArray:
+        log_det = np.log(np.diagonal(parameters.precisions_cholesky)).sum()
+        return np.full(len(parameters.means), log_det)
+
+    def squares(self, statistics: Statistics, parameters: Parameters) -> float:
+        second = statistics.about(parameters.means).second
+        precision = self.precisions(parameters.precisions_cholesky / statistics.frame.scale[:, None])
+        return float((precision * second).sum())
+
+    def distances(self, parameters: Parameters, point: FloatArray) -> FloatArray:
+        whitened = (point - parameters.means) @ parameters.precisions_cholesky
+        return np.asarray((whitened**2).sum(axis=1))
+
+    def log_det(self, covariance: FloatArray, n_features: int) -> float:
+        return float(np.linalg.slogdet(covariance)[1])
+
+    def traces(self, covariance: FloatArray, parameters: Parameters) -> FloatArray:
+        root = parameters.precisions_cholesky
+        return np.full(len(parameters.means), ((covariance @ root) * root).sum())
 
     def second_of(self, parameters: Parameters, scale: FloatArray, reg_covar: float) -> FloatArray:
         covariance = parameters.covariances - reg_covar * np.eye(scale.size)
