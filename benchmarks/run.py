@@ -10,7 +10,7 @@ now replace the same rows of an earlier run, so that sections, types and problem
 time; every row is stored when it is done. Sections: equal (equal iterations), agreement (log-likelihood
 beside scikit-learn's), rate (share of the FMA peak), end_to_end and quality (default arguments), seeding,
 pruning, share (of work on parameters), memory, scaling (against N, D, K and threads), prediction, restarts,
-acceleration, precision (float32).
+acceleration, precision (float32), bayesian.
 """
 
 from __future__ import annotations

@@ -81,6 +81,11 @@ class Session:
         fit = self.adapter.fit_default(self.X, n_components, seed, max_iter, **(options or {}))
         return self._answer(fit, score)
 
+    def fit_bayesian(self, n_components: int, max_iter: int) -> dict[str, Any]:
+        """A Bayesian mixture from random rows, the same of every library; its weights besides."""
+        fit = self.adapter.fit_bayesian(self.X, n_components, max_iter)
+        return {**self._answer(fit, False), "weights": np.asarray(fit.weights).tolist()}
+
     def has_option(self, name: str) -> dict[str, Any]:
         """Ours only: whether the estimator has an argument of this name."""
         return {"has": self.adapter.has_option(name)}

@@ -11,6 +11,8 @@ Every module offers the same names:
     fit_default(X, n_components, seed, max_iter) -> Fit
                                     default arguments, max_iter=None included; only where a library seeds by
                                     itself as scikit-learn does
+    fit_bayesian(X, n_components, max_iter) -> Fit
+                                    a Bayesian mixture from random rows; likewise
     mixture(X, n_components) -> model
                                     after two iterations, with scikit-learn's methods; likewise
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from sections import (
     acceleration,
     agreement,
+    bayesian,
     end_to_end,
     equal,
     memory,
@@ -42,4 +43,5 @@ SECTIONS = {
     "restarts": restarts,
     "acceleration": acceleration,
     "precision": precision,
+    "bayesian": bayesian,
 }
