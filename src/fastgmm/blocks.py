@@ -50,6 +50,10 @@ class ArrayData:
         Only an array in foreign byte order or at unaligned addresses is copied.
     sample_weight : ndarray of shape (N,) or None
         Non-negative; None means 1 for each row.
+
+    Attributes
+    ----------
+    stands_for : how many rows these are a sample of; as many as they are where they are all
     """
 
     def __init__(self, X: RowArray, sample_weight: FloatArray | None = None) -> None:
@@ -61,6 +65,7 @@ class ArrayData:
         self.row_bytes = self.n_features * X.itemsize
         self.total_weight = float(self.n_rows if sample_weight is None else sample_weight.sum())
         self.n_positive = int(self.n_rows if sample_weight is None else np.count_nonzero(sample_weight > 0))
+        self.stands_for = self.n_rows
 
     @property
     def sizes(self) -> Sizes:
@@ -83,6 +88,13 @@ class ArrayData:
             if rows.size == 0:
                 rows = np.flatnonzero(self.sample_weight > 0)[:1]
         return np.asarray(self.X[rows], dtype=np.float64)
+
+    def one_row_of_each(self, step: int, random_state: np.random.RandomState) -> ArrayData:
+        """One row of each `step`, at random places: rows may alternate, or come in the order of clusters."""
+        index = np.arange(0, self.n_rows - step + 1, step)
+        index += random_state.randint(0, step, size=index.size)
+        weight = self.sample_weight
+        return ArrayData(self.X[index], None if weight is None else weight[index])
 
     def frame(self, n_threads: int, common_scale: bool = False) -> Frame:
         """Frame of the data; see `moments`."""

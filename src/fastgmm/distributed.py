@@ -121,6 +121,7 @@ class DaskData:
             for number, array in zip(found.foreign, arrays):
                 self.parts[number] = array
         self.seeds = self._drawn(n_seeds(self.n_features), int(random_state.randint(2**31 - 1 - n)), places)
+        self.seeds.stands_for = self.n_positive
         self._find_homes()
 
     def _persisted(self) -> tuple[list[Future], list[Future | None]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import em
+from . import em, sample_fit
 from ._typing import BoolArray, FloatArray, IndexArray, LabelArray
 from .blocks import ArrayData
 from .frame import Frame
@@ -119,6 +119,9 @@ def initial_parameters(
         parameters, repaired = start.from_centres(means, frame.scale)
     elif init_params == "kmeans":
         parameters, repaired = _kmeans_start(start, random_state)
+        # a prior weighs more against a sample's rows than against all
+        if weights is None and precisions is None and objective is None:
+            parameters = sample_fit.improved(data, structure, parameters, options, frame, random_state)
     elif init_params == "k-means++":
         parameters, repaired = start.from_rows(
             plus_plus(data.X, data.sample_weight, n_components, random_state)
@@ -441,12 +444,8 @@ def _sub_sample(
 
 
 def _thinned(data: ArrayData, wanted: int, random_state: np.random.RandomState) -> ArrayData:
-    """One row of each so many, at random places: rows may alternate. All, if too few would have weight."""
-    step = data.n_rows // max(ROWS_LOOKED_AT, 4 * wanted)
-    index = np.arange(0, data.n_rows - step + 1, step)
-    index += random_state.randint(0, step, size=index.size)
-    weight = data.sample_weight
-    thinned = ArrayData(data.X[index], None if weight is None else weight[index])
+    """One row of each so many; all, if too few would have weight."""
+    thinned = data.one_row_of_each(data.n_rows // max(ROWS_LOOKED_AT, 4 * wanted), random_state)
     return thinned if thinned.n_positive >= 2 * wanted else data
 
 

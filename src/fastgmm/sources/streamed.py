@@ -148,6 +148,7 @@ class StreamedData:
         self.mean, self.spread = survey.mean, survey.spread
         assert reservoir is not None
         self.seeds = reservoir.rows()
+        self.seeds.stands_for = self.n_positive
 
     def frame(self, n_threads: int, common_scale: bool = False) -> Frame:
         """Frame of the data, as surveyed."""
