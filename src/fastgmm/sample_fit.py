@@ -20,7 +20,7 @@ from .structures import Structure
 # One row of so many, but never fewer rows than this, nor fewer than so many per free parameter: what a sample
 # leaves to gain is half a nat per parameter and row of it, a fortieth of a nat in all.
 ROWS_PER_SAMPLED, FEWEST_ROWS, ROWS_PER_PARAMETER = 16, 4096, 20
-# Nor more rows than these, in number and in memory: a million leave a thousandth of a nat of 2,000
+# Nor more rows than about these, in number and in memory: a million leave a thousandth of a nat of 2,000
 # parameters.
 MOST_ROWS, MOST_BYTES = 1 << 20, 128 << 20
 # Where fewer than so many rows stand for each of the sample, little would be saved.
