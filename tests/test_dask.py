@@ -122,6 +122,7 @@ def test_seeds_of_all_partitions_alike(client, monkeypatch):
     def survey(self, *arguments):
         original(self, *arguments)
         taken.append(self.seeds.X[:, 0].copy())
+        assert self.seeds.stands_for == 40_000
 
     monkeypatch.setattr(on_cluster.DaskData, "survey", survey)
     x = da.from_array(X, chunks=((5000, 20_000, 15_000), (1,)))

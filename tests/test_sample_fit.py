@@ -186,6 +186,13 @@ def test_epochs_start_from_it_too():
     assert first > mixture.lower_bounds_[0] + 1e-2
 
 
+def test_steps_on_the_sample_are_em_s_own():
+    """Accelerated ones end in other optima, and save nothing where iterations cost so little."""
+    X = rows()
+    plain, accelerated = Improved(X, tol=1e-6), Improved(X, tol=1e-6, acceleration="anderson")
+    np.testing.assert_array_equal(accelerated.found.means, plain.found.means)
+
+
 @pytest.mark.parametrize("max_iter", [1, 3, 200])
 def test_no_more_iterations_than_are_asked_for(max_iter):
     case = Improved(rows(), tol=0.0, max_iter=max_iter)
@@ -257,9 +264,17 @@ def test_samples_have_a_largest_size(monkeypatch):
 def test_a_sample_of_a_stream_is_taken_whole():
     """Where it is no more than is wanted of all rows it stands for."""
     X = rows(n_rows=20_000)
-    assert Improved(X, stands_for=10**7).sample.n_rows == 20_000
+    case = Improved(X, stands_for=10**7)
+    assert case.sample is case.data
     assert Improved(X, stands_for=20_000).runs == []
     assert Improved(X, stands_for=100_000).sample.n_rows == 6666  # one in three; 6,250 are wanted
+
+
+@pytest.mark.parametrize(("n_far", "enough"), [(20, False), (30, True)])
+def test_a_component_may_need_more_rows_than_were_kept_of_a_stream(n_far, enough):
+    """23 of its own, with 4 components of 23 parameters."""
+    X, _ = with_far_rows(rows(n_rows=20_000, n_clusters=3), n_far)
+    assert bool(Improved(X, n_components=4, stands_for=10**7).runs) is enough
 
 
 def test_sources_say_how_many_rows_theirs_stand_for(monkeypatch):
@@ -320,11 +335,13 @@ def test_rows_count_by_what_they_tell(share):
         assert case.bound(case.found) > case.bound(case.start)
 
 
-def test_a_few_rows_with_most_of_the_weight_are_a_small_sample():
-    weight = np.ones(N_ROWS)
-    weight[::100] = 1000.0  # they have 91 % of it, and tell what 726 rows do
-    case = Improved(rows(), weight=weight)
-    assert case.runs == []
+def test_a_few_rows_with_much_of_the_weight_are_a_small_sample():
+    """One in a hundred has 29 % of it, and all of them tell no more than 22,700 of equal weight."""
+    weight = np.ones(200_000)
+    weight[::100] = 40.0
+    X = rows(n_rows=200_000, n_clusters=2)
+    assert Improved(X, n_components=2).runs != []
+    assert Improved(X, n_components=2, weight=weight).runs == []
 
 
 def test_a_component_of_a_few_heavy_rows_is_a_small_one():

@@ -92,7 +92,8 @@ class MiniBatchGaussianMixture(SteppingMixture):
 
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
         How what is not given is started, as :class:`GaussianMixture` does: `fit` from all rows in memory or
-        a sample of a source, `partial_fit` from the first rows.
+        a sample of a source, `partial_fit` from the first rows. EM on a sample of many rows, which is part
+        of 'kmeans', makes at most `max_iter` iterations here, too.
 
     weights_init : array-like of shape (n_components,), default=None
         Weights to start from, summing to 1; 0 is legal.
