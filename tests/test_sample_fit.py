@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from fastgmm import BlockRows, GaussianMixture, MiniBatchGaussianMixture, em, sample_fit, seeding
+from fastgmm import (
+    BayesianGaussianMixture,
+    BlockRows,
+    GaussianMixture,
+    MiniBatchGaussianMixture,
+    em,
+    sample_fit,
+    seeding,
+)
 from fastgmm.blocks import ArrayData
 from fastgmm.em import EMOptions
 from fastgmm.exceptions import DegenerateComponentError
@@ -139,6 +147,11 @@ def test_starts_that_are_given_in_part_are_left_alone(monkeypatch, given):
         ArrayData(rows()), STRUCTURES["full"], 6, init_params="kmeans", options=EMOptions(),
         random_state=np.random.RandomState(0), **{given: value},
     )  # fmt: skip
+
+
+def test_mixtures_with_priors_are_left_alone(monkeypatch):
+    monkeypatch.setattr(sample_fit, "improved", None)  # not to be called
+    BayesianGaussianMixture(n_components=6, random_state=0, tol=1e9).fit(rows())
 
 
 def test_repairs_of_the_start_are_still_reported(monkeypatch):
