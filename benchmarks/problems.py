@@ -35,7 +35,14 @@ class Start(NamedTuple):
 
 
 def synth(n_rows: int, n_features: int, n_components: int, separation: float, seed: int) -> np.ndarray:
-    """Draw rows of a mixture of ``n_components`` correlated Gaussians with uniform labels.
+    """Draw rows of a mixture of ``n_components`` correlated Gaussians with uniform labels."""
+    return labelled_synth(n_rows, n_features, n_components, separation, seed)[0]
+
+
+def labelled_synth(
+    n_rows: int, n_features: int, n_components: int, separation: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that `synth` draws, and their labels.
 
     The means are N(0, separation^2) in every feature; component k maps N(0, I) through I + G_k / sqrt(D),
     where the entries of G_k are standard normal.
@@ -48,7 +55,7 @@ def synth(n_rows: int, n_features: int, n_components: int, separation: float, se
     for k in range(n_components):
         rows = labels == k
         X[rows] = X[rows] @ maps[k].T + means[k]
-    return X
+    return X, labels
 
 
 def photograph(name: str) -> np.ndarray:

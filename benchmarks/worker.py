@@ -81,6 +81,12 @@ class Session:
         fit = self.adapter.fit_default(self.X, n_components, seed, max_iter, **(options or {}))
         return self._answer(fit, score)
 
+    def fit_clusters(
+        self, n_components: int, seed: int, max_iter: int, options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Ours only: from the clusters of k-means, without EM on a sample before."""
+        return self._answer(self.adapter.fit_clusters(self.X, n_components, seed, max_iter, **options), False)
+
     def fit_bayesian(self, n_components: int, max_iter: int) -> dict[str, Any]:
         """A Bayesian mixture from random rows, the same of every library; its weights besides."""
         fit = self.adapter.fit_bayesian(self.X, n_components, max_iter)
