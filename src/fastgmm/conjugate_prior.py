@@ -25,7 +25,7 @@ class ConjugatePrior:
     normal about `mean` with `covariance / shrinkage`. Covariances are inverse Wishart ('full', and the one of
     'tied'); variances are inverse gamma of shape ``degrees_of_freedom / 2`` and scale ``scale / 2``
     ('diag': each of them; 'spherical': the one of each component). Weights have no prior. All in squared
-    units of X (Fraley and Raftery 2007, Journal of Classification 24, 155-181, section 2).
+    units of X (Fraley and Raftery 2007, Journal of Classification 24, 155-181).
 
     Parameters
     ----------
@@ -52,8 +52,10 @@ class ConjugatePrior:
 
     Notes
     -----
-    The defaults are those of mclust's ``defaultPrior`` in R. Priors are equal if all their parameters are.
-    Arrays are copied, and the copies cannot be written to.
+    The defaults are those of mclust's ``defaultPrior`` in R. For 'diag' that is one number for all features:
+    where their units differ it is no weak prior of the narrow ones, and `scale` should be given, or X scaled.
+
+    Priors are equal if all their parameters are. Arrays are copied, and the copies cannot be written to.
 
     Of n rows of mean m and scatter S about it, the posterior mode of 'full' has the mean
     ``(n m + shrinkage mean) / (n + shrinkage)`` and the covariance ::

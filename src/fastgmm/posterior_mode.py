@@ -126,7 +126,7 @@ def completed(
     frame: Frame,
     options: EMOptions,
 ) -> ConjugatePrior:
-    """The prior with what it leaves open taken from the rows, by one pass.
+    """The prior, checked for the structure, with what it leaves open taken from the rows by one pass.
 
     Raises
     ------
@@ -136,9 +136,8 @@ def completed(
     D = data.n_features
     default_of = "prior.scale" if prior.scale is None else None
     mean, covariance = mean_and_covariance(data, structure, frame, options, default_of)
-    if prior.mean is None:
-        prior = replace(prior, mean=mean)
-    if prior.scale is None:
+    scale = prior.scale
+    if scale is None:
         if structure.moment_shape == VECTOR:
             covariance = np.full(D, covariance.mean())
         scale = covariance / n_components ** (2.0 / D)
@@ -151,8 +150,7 @@ def completed(
                 "equal, there are no more of them than features, or columns are constant or depend on each "
                 f"other. Give prior=ConjugatePrior(scale=...){_REMEDY[structure.moment_shape == MATRIX]}."
             )
-        prior = replace(prior, scale=scale)
-    return prior.checked(structure, D)
+    return replace(prior, mean=mean if prior.mean is None else prior.mean, scale=scale)
 
 
 _REMEDY = {True: ", drop such columns, or choose covariance_type='diag' or 'spherical'", False: ""}
