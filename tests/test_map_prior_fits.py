@@ -22,6 +22,7 @@ from fastgmm import (
     archive,
     persistence,
 )
+from fastgmm.blocks import ArrayData
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -74,12 +75,36 @@ def test_given_arrays_are_the_start_and_what_is_not_given_is_made_with_the_prior
     # three rows, a component each: only with the prior there are covariances
     few = rows[:4]
     prior = own_prior(covariance_type)
-    mixture = GaussianMixture(3, means_init=few[:3], repair="raise", **{**parameters, "prior": prior}).fit(
-        few
-    )
+    parameters.update(prior=prior, reg_covar=0.0, repair="raise")
+    mixture = GaussianMixture(3, means_init=few[:3], **parameters).fit(few)
     assert (mixture.means_ == few[:3]).all()
     assert np.isfinite(mixture.precisions_).all()
     assert mixture.prior_ == prior
+
+
+def test_a_start_does_not_depend_on_the_origin(rows, covariance_type):
+    """Prior and start move with the rows: by 1024, so that differences lose three digits of sixteen."""
+    parameters = {"covariance_type": covariance_type, "prior": "conjugate", "max_iter": 0, "random_state": 0}
+    one, other = (
+        GaussianMixture(3, init_params="random_from_data", **parameters).fit(rows + shift)
+        for shift in (0.0, 1024.0)
+    )
+    np.testing.assert_allclose(other.means_ - 1024.0, one.means_, atol=1e-11)
+    np.testing.assert_allclose(other.covariances_, one.covariances_, rtol=1e-9, atol=1e-11)
+
+
+def test_rows_far_from_the_origin_lose_nothing(rows, covariance_type):
+    """2^26 away rows themselves have eight digits left; what is made of these has as many as the rows."""
+    far = rows + 2.0**26
+    near = far - 2.0**26
+    init = init_of(covariance_type, near)
+    parameters = {"covariance_type": covariance_type, "prior": "conjugate", "tol": 0.0, "max_iter": 10}
+    one = GaussianMixture(3, **parameters, **init).fit(near)
+    init["means_init"] = init["means_init"] + 2.0**26
+    other = GaussianMixture(3, **parameters, **init).fit(far)
+    assert other.n_repairs_ == 0
+    np.testing.assert_allclose(other.covariances_, one.covariances_, rtol=1e-6, atol=1e-6)
+    assert (np.diff(other.lower_bounds_) >= -1e-9).all()
 
 
 def test_the_best_of_several_starts_is_the_best_by_the_penalised_value(rows):
@@ -371,10 +396,13 @@ def test_what_can_be_no_prior_is_refused_when_it_is_made(parameters, message):
         (ConjugatePrior(degrees_of_freedom=2), "full", r"prior\.degrees_of_freedom should be greater than"),
     ],
 )
-def test_what_does_not_fit_the_mixture_is_refused_before_any_work(rows, prior, covariance_type, message):
+def test_what_does_not_fit_the_mixture_is_refused_before_any_work(
+    rows, prior, covariance_type, message, monkeypatch
+):
     mixture = GaussianMixture(2, covariance_type=covariance_type, random_state=0).fit(rows)
     before = vars(mixture).copy()
     mixture.set_params(prior=prior)
+    monkeypatch.setattr(ArrayData, "frame", None)  # the first look at the rows would fail
     with pytest.raises(ValueError, match=message):
         mixture.fit(rows)
     assert {**vars(mixture), "prior": None} == before
