@@ -17,6 +17,7 @@ from importlib.metadata import version as _version
 
 from ._config import show_config
 from .bayesian_mixture import BayesianGaussianMixture
+from .conjugate_prior import ConjugatePrior
 from .exceptions import DegenerateComponentError, RepairWarning
 from .gaussian_mixture import GaussianMixture
 from .mini_batch import MiniBatchGaussianMixture
@@ -30,6 +31,7 @@ __all__ = [
     "BayesianGaussianMixture",
     "GaussianMixture",
     "MiniBatchGaussianMixture",
+    "ConjugatePrior",
     "Scorer",
     "BlockRows",
     "NpyRows",

@@ -24,7 +24,8 @@ class CriteriaMixin(FittedMixture):
         """Bayesian information criterion of the mixture on X.
 
         ``-2 sum_n w_n log p(x_n) + n_parameters_ log(sum_n w_n)`` (Schwarz 1978, The Annals of Statistics 6,
-        461-464).
+        461-464). Of a mixture fitted with a `prior` the likelihood is that of the posterior mode, without
+        the prior's density, as in mclust (Fraley and Raftery 2007, Journal of Classification 24, 155-181).
 
         Parameters
         ----------

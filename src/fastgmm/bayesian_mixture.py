@@ -15,11 +15,11 @@ from ._attributes import attributes_of_parameters
 from ._bayesian import BayesianMixin
 from ._parameter_validation import check_assignment, check_covariance_prior, check_parameter
 from ._seeded import SeededMixture
+from .data_moments import mean_and_covariance
 from .frame import Frame
 from .objective import Objective
 from .sources import Data
 from .variational import Evidence, Prior
-from .variational.empirical import mean_and_covariance
 from .variational.posterior import mean_weights
 from .variational.prior import DISTRIBUTION, PROCESS
 
@@ -339,7 +339,8 @@ default='dirichlet_process'
         if self.mean_prior is None or self.covariance_prior is None:
             if frame is None:
                 frame = data.frame(options.n_threads, structure.common_scale)
-            mean, covariance = mean_and_covariance(data, structure, frame, options)
+            default_of = "covariance_prior" if self.covariance_prior is None else None
+            mean, covariance = mean_and_covariance(data, structure, frame, options, default_of)
             if self.mean_prior is None:
                 prior = prior._replace(mean=mean)
             if self.covariance_prior is None:

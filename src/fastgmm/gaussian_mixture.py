@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import StrOptions
 
-from . import conversion
+from . import conversion, em
 from ._attributes import attributes_of_parameters
 from ._criteria import CriteriaMixin
 from ._parameter_validation import check_means, check_mixture_weights, check_positive_definite
 from ._seeded import SeededMixture
+from .conjugate_prior import ConjugatePrior
+from .frame import Frame
 from .incremental import IncrementalMixin
+from .objective import Objective
+from .parameters import Parameters
+from .posterior_mode import PosteriorMode, completed
+from .sources import Data
 from .threads import single_threaded_blas
 
 
@@ -38,7 +45,7 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
 
     reg_covar : float, default=1e-6
         Added to the diagonal of covariances, in squared units of X. At 0 the likelihood never decreases, but
-        for rounding and in iterations that repaired a component.
+        for rounding and in iterations that repaired a component. With a `prior` nothing is added.
 
     max_iter : int, default=100
         Most EM iterations of a run. 0: the start is the result.
@@ -112,6 +119,13 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
         Seconds after which `fit` ends with the best so far: looked at after each iteration, so that at least
         one is done, and between runs. The only option by which a result depends on time.
 
+    prior : 'conjugate', ConjugatePrior or None, default=None
+        Prior of means and covariances, of which the mode of the posterior is found instead of the maximum of
+        the likelihood (Fraley and Raftery 2007). For few rows: no covariance becomes singular, so that
+        components do not collapse, and `reg_covar` is not needed and not used. 'conjugate': all defaults of
+        :class:`fastgmm.ConjugatePrior`, which are weak, and follow from X and `n_components`. Weights have no
+        prior: a component may lose all its rows. Its mean and covariance are then the prior's mode.
+
     Attributes
     ----------
     weights_ : ndarray of shape (n_components,)
@@ -142,7 +156,11 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
         Iterations of the kept run over all rows, and of :meth:`update` since.
 
     lower_bound_ : float
-        Mean log-likelihood per row of the training data, of the parameters before the last M-step.
+        Mean log-likelihood per row of the training data, of the parameters before the last M-step. With a
+        `prior`, its log-density at these parameters, all constants included, is added to the sum over rows
+        before it is divided by their number (the sum of `sample_weight`); that never decreases, but for
+        rounding. It compares starts, not priors or numbers of components. :meth:`score` and the criteria
+        are of the likelihood alone.
 
     lower_bounds_ : list of float
         `lower_bound_` of each iteration.
@@ -156,6 +174,9 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
 
     n_repairs_ : int
         Repairs of components in the kept run, and by :meth:`update` since.
+
+    prior_ : ConjugatePrior or None
+        The prior that was used, all of it filled in; None without one.
 
     n_parameters_ : int
         Number of free parameters.
@@ -191,7 +212,18 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
     >>> first, second = mixture.predict([[0, 0], [12, 3]])
     >>> bool(first != second)
     True
+
+    As many components as rows: with a prior each keeps a width.
+
+    >>> mixture = GaussianMixture(6, prior="conjugate", random_state=0).fit(X)
+    >>> bool(mixture.n_repairs_ == 0 and (np.linalg.eigvalsh(mixture.covariances_) > 0.05).all())
+    True
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **SeededMixture._parameter_constraints,
+        "prior": [StrOptions({"conjugate"}), ConjugatePrior, None],
+    }
 
     def __init__(
         self,
@@ -217,6 +249,7 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 10,
         max_time: float | None = None,
+        prior: str | ConjugatePrior | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -239,6 +272,48 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.max_time = max_time
+        self.prior = prior
+
+    # ---- what is maximised -------------------------------------------------------------------------------
+
+    def _given_prior(self, n_features: int) -> ConjugatePrior | None:
+        """The prior as far as it is given, checked; None: the likelihood is maximised."""
+        if self.prior is None:
+            return None
+        prior = ConjugatePrior() if isinstance(self.prior, str) else self.prior
+        return prior.checked(self._structure(), n_features)
+
+    def _check_start(self, n_features: int, n_rows: int | None = None) -> dict[str, Any]:
+        self._given_prior(n_features)
+        return super()._check_start(n_features, n_rows)
+
+    def _objective(self, data: Data, frame: Frame | None, options: em.EMOptions) -> Objective | None:
+        structure, prior = self._structure(), self._given_prior(data.n_features)
+        if prior is None:
+            return None
+        if not prior.is_complete:
+            if frame is None:
+                frame = data.frame(options.n_threads, structure.common_scale)
+            prior = completed(prior, data, structure, self.n_components, frame, options)
+        return PosteriorMode(structure, prior, options.n_threads)
+
+    def _objective_of_update(self, parameters: Parameters, n_threads: int) -> Objective:
+        n_features = parameters.means.shape[1]
+        prior = self._given_prior(n_features)
+        if prior is None:
+            return super()._objective_of_update(parameters, n_threads)
+        structure = self._structure()
+        prior = prior.completed_by(getattr(self, "prior_", None))
+        if not prior.is_complete:
+            raise ValueError(
+                "prior leaves open what only rows can tell, and no fit has found it: prior_ is None. Call "
+                "fit on a sample with max_iter=0 first, or give prior=ConjugatePrior(mean=..., scale=...)."
+            )
+        return PosteriorMode(structure, prior.checked(structure, n_features, "prior_"), n_threads)
+
+    def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
+        prior = None if result.objective is None else result.objective.prior
+        return {**super()._attributes_of(result), "prior_": prior}
 
     # ---- other ways to a mixture -------------------------------------------------------------------------
 
@@ -310,6 +385,7 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
             lower_bounds_=[],
             history_={},
             n_repairs_=0,
+            prior_=None,
             n_features_in_=n_features,
         )
         return mixture
@@ -317,8 +393,8 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
     def to_sklearn(self) -> Any:
         """Make scikit-learn's estimator with the same parameters and attributes.
 
-        For converters and tools that ask for the class itself. `n_jobs`, `repair` and what only fastgmm knows
-        are left out; arrays are copied.
+        For converters and tools that ask for the class itself. `n_jobs`, `repair`, `prior` and what else only
+        fastgmm knows are left out; arrays are copied. Fitted again, it has no prior.
 
         Returns
         -------
@@ -349,4 +425,7 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
         TypeError
             If `mixture` is not a :class:`sklearn.mixture.GaussianMixture`.
         """
-        return conversion.from_sklearn(cls, mixture, params, "GaussianMixture")
+        ours = conversion.from_sklearn(cls, mixture, params, "GaussianMixture")
+        if hasattr(ours, "weights_"):
+            ours.prior_ = None
+        return ours

@@ -7,6 +7,7 @@ at all of them.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ def _described(value: Any) -> Any:
         return value
     if isinstance(value, np.random.RandomState):
         return "RandomState"
+    if is_dataclass(value):  # a prior
+        return {field.name: _described(getattr(value, field.name)) for field in fields(value)}
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):

@@ -22,13 +22,14 @@ from .em import lost_digits, to_centre
 from .exceptions import RepairWarning
 from .frame import Frame, frame_of_parameters
 from .loop_state import HISTORY
+from .objective import Likelihood, Objective
 from .parameters import Parameters
 from .passes import accumulate
-from .repair import Repairs, keep_weightless, repair_message
+from .repair import Repairs, repair_message
 from .score_map import EPSILON
 from .sources import BlockRows, StreamedData
 from .statistics import Statistics
-from .structures import Estimate, Structure, maximum_likelihood
+from .structures import Estimate, Structure
 from .structures.base import SMALLEST_SPREAD, WORTH_CENTRING
 from .threads import effective_n_threads, single_threaded_blas
 
@@ -124,6 +125,8 @@ class IncrementalMixin(FittedMixture):
         is given by :meth:`from_parameters`, or found in a sample by ``GaussianMixture(n_components,
         max_iter=0).fit(sample)``. With ``warm_start=True`` a later `fit` goes on from here.
 
+        With a `prior`, what it leaves open is as `prior_` has it, from the rows that were fitted.
+
         All attributes change together, at the very end. What `fit` records of its iterations is appended to
         `lower_bounds_` and `history_`, whose times of passes are 0 here; `n_iter_` and `n_repairs_` count on.
 
@@ -135,9 +138,9 @@ class IncrementalMixin(FittedMixture):
         Returns
         -------
         converged : bool
-            Whether `lower_bound_`, the mean log-likelihood of the parameters before this step, changed by
-            less than `tol` since the last one, and no component was repaired, or is still to be found anew
-            because it was too small to be seen from where its moments were taken.
+            Whether `lower_bound_`, of the parameters before this step, changed by less than `tol` since the
+            last one, and no component was repaired, or is still to be found anew because it was too small to
+            be seen from where its moments were taken.
 
         Raises
         ------
@@ -146,8 +149,9 @@ class IncrementalMixin(FittedMixture):
         TypeError
             If `statistics` are none.
         ValueError
-            If they were made under other parameters or for another `covariance_type`, or of no weight; with
-            `repair='raise'`, for a component that collapses (:class:`fastgmm.DegenerateComponentError`).
+            If they were made under other parameters or for another `covariance_type`, or of no weight; for a
+            `prior` that leaves open what no `fit` has found; with `repair='raise'`, for a component that
+            collapses (:class:`fastgmm.DegenerateComponentError`).
 
         Warns
         -----
@@ -161,6 +165,7 @@ class IncrementalMixin(FittedMixture):
         n_threads = effective_n_threads(self.n_jobs)
         structure, previous, fingerprint = self._fingerprinted()
         _check_made_under(statistics, structure, fingerprint)
+        objective = self._objective_of_update(previous, n_threads)
         kept: _Kept | None = getattr(self, "_repairs", None)
         repairs = Repairs(len(previous.weights))
         if kept is not None and kept.fingerprint == fingerprint:
@@ -168,13 +173,12 @@ class IncrementalMixin(FittedMixture):
         repairs.repaired = set()
         with single_threaded_blas():
             with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-                estimate = maximum_likelihood(structure, statistics, float(self.reg_covar), n_threads)
-                estimate = keep_weightless(estimate, previous, structure)
+                estimate = objective.estimate(statistics, previous)
                 frame = frame_of_rows(estimate, statistics, structure)
                 estimate, broadened = broaden(estimate, statistics, structure)
             parameters, n_repaired = repairs.apply(estimate, structure, frame, self.repair, previous)
             attributes = attributes_of_parameters(structure, parameters)
-        found = float(statistics.log_likelihood / statistics.total_weight)
+        found = objective.found(statistics, previous)
         change = found - getattr(self, "lower_bound_", -np.inf)
         converged = bool(abs(change) < self.tol and not n_repaired and not broadened.any())
         history = {key: list(values) for key, values in getattr(self, "history_", {}).items()}
@@ -206,6 +210,10 @@ class IncrementalMixin(FittedMixture):
             message = repair_message(n_repaired, sorted(repairs.repaired), self.repair)
             warnings.warn(message, RepairWarning, stacklevel=2)
         return converged
+
+    def _objective_of_update(self, parameters: Parameters, n_threads: int) -> Objective:
+        """What updates of these parameters maximise."""
+        return Likelihood(self._structure(), float(self.reg_covar), n_threads)
 
     def _fingerprinted(self) -> tuple[Structure, Parameters, bytes]:
         structure: Structure = self._structure()

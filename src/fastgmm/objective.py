@@ -15,7 +15,13 @@ from .structures import Estimate, Structure, maximum_likelihood
 
 
 class Objective(Protocol):
-    """What a fit maximises."""
+    """What a fit maximises.
+
+    point_estimate : whether parameters are those of a mixture, for which given ones can stand as they are and
+        an M-step is a start; not what a posterior is told by
+    """
+
+    point_estimate: bool
 
     def scored(self, parameters: Parameters) -> Parameters:
         """What rows are scored by under these parameters; the weights sum to 1."""
@@ -35,6 +41,8 @@ class Objective(Protocol):
 
 class Likelihood:
     """The mean log-likelihood. An iteration counts what its pass has found, as scikit-learn's."""
+
+    point_estimate = True
 
     def __init__(self, structure: Structure, reg_covar: float, n_threads: int) -> None:
         self.structure, self.reg_covar, self.n_threads = structure, reg_covar, n_threads

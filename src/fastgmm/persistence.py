@@ -10,6 +10,10 @@ An archive of format 1 holds
     weights_init, means_init, precisions_init                   float64, where given to the constructor
     mean_prior, covariance_prior, responsibilities_init         float64, or labels int64; likewise
     weight_concentration_ ... (see POSTERIOR)                   float64, of Bayesian mixtures
+    prior.numbers, .mean, .scale                                float64, of a ConjugatePrior that was given:
+                                                                shrinkage and degrees of freedom (NaN: None),
+                                                                and its arrays where they are not None
+    prior_.numbers, .mean, .scale                               float64, of the one that was used, where set
 
 as members of an archive (archive.py). A reader trusts nothing: every member's name, type, shape and content
 is checked before use, and whatever is wrong ends in a ValueError.
@@ -27,6 +31,7 @@ from . import archive
 from ._attributes import attribute_parameters
 from ._parameter_validation import check_mixture_weights, check_positive_definite
 from .archive import Members, refuse_unless
+from .conjugate_prior import ConjugatePrior
 
 T = TypeVar("T")
 
@@ -56,7 +61,11 @@ _GIVEN = (
     "weights_init", "means_init", "precisions_init", "mean_prior", "covariance_prior",
     "responsibilities_init",
 )  # fmt: skip
-_MEMBERS = {"header", "feature_names_in_", *_MODEL, *POSTERIOR, *_OPTIONAL, *_GIVEN}
+_PRIORS = {of: [f"{of}.{part}" for part in ("numbers", "mean", "scale")] for of in ("prior", "prior_")}
+_MEMBERS = {
+    "header", "feature_names_in_", *_MODEL, *POSTERIOR, *_OPTIONAL, *_GIVEN, *_PRIORS["prior"],
+    *_PRIORS["prior_"],
+}  # fmt: skip
 
 
 # ---- save --------------------------------------------------------------------------------------------------
@@ -72,6 +81,9 @@ def _to_members(mixture: Any) -> Members:
     mixture._validate_params()
     params = mixture.get_params(deep=False)
     given = {name: params.pop(name) for name in _GIVEN if name in params}
+    priors = {"prior_": getattr(mixture, "prior_", None)}
+    if isinstance(params.get("prior"), ConjugatePrior):
+        priors["prior"] = params.pop("prior")
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -94,6 +106,8 @@ def _to_members(mixture: Any) -> Members:
         if values is not None:
             is_labels = name == "responsibilities_init" and np.asarray(values).dtype.kind in "iu"
             members[name] = np.asarray(values, dtype="<i8" if is_labels else "<f8")
+    for name, prior in priors.items():
+        members |= _members_of_prior(name, prior)
     # What could not be read back is refused now, while the mixture still exists.
     try:
         _from_members(type(mixture), members)
@@ -104,6 +118,15 @@ def _to_members(mixture: Any) -> Members:
 
 def _posterior_of(mixture: Any) -> tuple[str, ...]:
     return POSTERIOR if "weight_concentration_prior_type" in mixture.get_params(deep=False) else ()
+
+
+def _members_of_prior(name: str, prior: Any) -> Members:
+    if prior is None:
+        return {}
+    refuse_unless(isinstance(prior, ConjugatePrior), f"{name} is no ConjugatePrior")
+    dof = np.nan if prior.degrees_of_freedom is None else prior.degrees_of_freedom
+    parts = zip(_PRIORS[name], ([prior.shrinkage, dof], prior.mean, prior.scale))
+    return {member: np.asarray(values, dtype="<f8") for member, values in parts if values is not None}
 
 
 def _to_json(value: Any) -> Any:
@@ -151,8 +174,13 @@ def _from_members(cls: type[T], members: Members) -> T:
         if name in members:
             is_labels = name == "responsibilities_init" and members[name].dtype.kind == "i"
             params[name] = _number_or_array(archive.array(members, name, "<i8" if is_labels else "<f8"))
+    given_prior = _prior_of_members("prior", members)
+    if given_prior is not None:
+        refuse_unless("prior" not in params, "it has two priors")
+        params["prior"] = given_prior
     mixture: Any = cls(**params)
-    missing = set(mixture.get_params(deep=False)) - set(params) - set(_GIVEN)
+    # files of versions that had no priors say nothing of them
+    missing = set(mixture.get_params(deep=False)) - set(params) - {*_GIVEN, "prior"}
     refuse_unless(not missing, f"constructor parameters are missing: {sorted(missing)}")
     mixture._validate_params()
     for name in _MODEL:
@@ -165,9 +193,36 @@ def _from_members(cls: type[T], members: Members) -> T:
     _check_model(mixture)
     mixture.precisions_ = mixture._structure().precisions(mixture.precisions_cholesky_)
     mixture.n_features_in_ = mixture.means_.shape[1]
+    _set_prior(mixture, _prior_of_members("prior_", members))
     mixture.history_ = header["history"]
     _set_optional(mixture, members)
     return mixture
+
+
+def _prior_of_members(name: str, members: Members) -> ConjugatePrior | None:
+    numbers, mean, scale = _PRIORS[name]
+    if not set(_PRIORS[name]) & set(members):
+        return None
+    values = archive.array(members, numbers, "<f8")
+    refuse_unless(values.shape == (2,), f"{numbers} has the shape {values.shape}")
+    shrinkage, dof = values.tolist()
+    arrays = (
+        _number_or_array(archive.array(members, part, "<f8")) if part in members else None
+        for part in (mean, scale)
+    )
+    return ConjugatePrior(next(arrays), shrinkage, None if np.isnan(dof) else dof, next(arrays))
+
+
+def _set_prior(mixture: Any, used: ConjugatePrior | None) -> None:
+    """The prior that was used, of mixtures that have one; checked like the one that is given."""
+    if "prior" not in mixture.get_params(deep=False):
+        refuse_unless(used is None, f"a {type(mixture).__name__} has no prior_")
+        return
+    mixture._given_prior(mixture.n_features_in_)
+    if used is not None:
+        refuse_unless(used.is_complete, "prior_ is not complete")
+        used = used.checked(mixture._structure(), mixture.n_features_in_, "prior_")
+    mixture.prior_ = used
 
 
 def _number_or_array(values: Any) -> Any:

@@ -25,13 +25,13 @@ from .kmeans import (
     sorted_by_nearest,
 )
 from .lloyd import SAMPLE_STEPS, lloyd
-from .objective import Objective
+from .objective import Likelihood, Objective
 from .parameters import Parameters
 from .passes import accumulate, score_rows
 from .pruning import SORT_TERMS
 from .score_map import EPSILON, ScoreMap
 from .statistics import Statistics
-from .structures import Structure, maximum_likelihood
+from .structures import Structure
 
 # Rows of the sub-sample that k-means seeds from: so many per component, within these limits.
 ROWS_PER_COMPONENT = 128
@@ -95,10 +95,11 @@ def initial_parameters(
 
     With means given, rows are assigned to the nearest of them (features in units of their spread; spherical
     covariances: raw) and the weights and covariances that were not given come from that assignment.
-    `options` say how degenerate components are repaired and what is added to covariances. An objective that
-    is not the likelihood makes of given arrays what it makes of rows with such moments.
+    `options` say how degenerate components are repaired and what is added to covariances. An objective of
+    posteriors makes of given arrays what it makes of rows with such moments.
     """
-    if objective is not None and not (weights is None and means is None and precisions is None):
+    any_given = not (weights is None and means is None and precisions is None)
+    if any_given and objective is not None and not objective.point_estimate:
         given = initial_parameters(
             data, structure, n_components, init_params=init_params, options=options,
             random_state=random_state, weights=weights, means=means, precisions=precisions, frame=frame,
@@ -250,9 +251,10 @@ class _Start:
         centred = np.full(self.n_components, self._is_centred())
         statistics = self.nearest(self.data, centres, units, centres, centred)
         with np.errstate(all="ignore"):
-            estimate = maximum_likelihood(
-                structure, statistics, self.options.reg_covar, self.options.n_threads
-            )
+            objective = self.objective
+            if objective is None or not objective.point_estimate:
+                objective = Likelihood(structure, self.options.reg_covar, self.options.n_threads)
+            estimate = objective.estimate(statistics, None)
         weights, means, covariances, _ = estimate.parameters
         n_rows = statistics.weight * (self.data.n_rows / statistics.weight.sum())
         if not structure.pooled:
@@ -272,13 +274,14 @@ class _Start:
         """Each component from one row: its mean, covariance reg_covar alone (scikit-learn's choice).
 
         Tied: likewise; scikit-learn's is the scatter of all other rows about the origin of X, divided by K.
-        Mixtures that maximise the likelihood start without it, as it depends on where the origin is. In
-        others the prior hides it soon, and they start as scikit-learn's.
+        Mixtures of one set of parameters start without it, as it depends on where the origin is. In Bayesian
+        ones the prior hides it soon, and they start as scikit-learn's. A prior of a point estimate is
+        weighed against that one row.
         """
         rows = ArrayData(np.asarray(self.data.X[index], dtype=np.float64))
         labels = np.arange(self.n_components, dtype=np.int64)
         others = None
-        if self.structure.pooled and self.objective is not None:
+        if self.structure.pooled and self.objective is not None and not self.objective.point_estimate:
             others = self._scatter_about_origin(self.data) - self._scatter_about_origin(rows)
 
         def collect(centres: FloatArray, centred: BoolArray) -> Statistics:
@@ -347,7 +350,7 @@ def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
     frames = _kmeans_frames(sample)
     if structure.common_scale:
         frames = frames[:1]
-    trial = _Start(sample, structure, start.frame, n_components, start.options)
+    trial = _Start(sample, structure, start.frame, n_components, start.options, start.objective)
     jury = others if others is sample else trial.jury(others)
     best: tuple[FloatArray, Frame] | None = None
     best_bound = -np.inf

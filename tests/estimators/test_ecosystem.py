@@ -289,6 +289,7 @@ def test_memory_mapped(rows, tmp_path):
         "fastgmm.gaussian_mixture",
         "fastgmm._config",
         "fastgmm._fitted",
+        "fastgmm.conjugate_prior",
         "fastgmm.incremental",
         "fastgmm.statistics",
     ],

@@ -24,7 +24,16 @@ ROUNDING = 1e-10
 def test_constructor_is_scikit_learns_with_two_more():
     theirs = inspect.signature(SklearnGaussianMixture).parameters
     ours = inspect.signature(GaussianMixture).parameters
-    own = ["n_jobs", "repair", "acceleration", "arithmetic", "checkpoint", "checkpoint_every", "max_time"]
+    own = [
+        "n_jobs",
+        "repair",
+        "acceleration",
+        "arithmetic",
+        "checkpoint",
+        "checkpoint_every",
+        "max_time",
+        "prior",
+    ]
     assert list(ours) == [*theirs, *own]
     for name, parameter in theirs.items():
         assert (ours[name].kind, ours[name].default) == (parameter.kind, parameter.default)

@@ -55,6 +55,8 @@ class Evidence:
     n_threads : int
     """
 
+    point_estimate = False
+
     def __init__(
         self, structure: Structure, prior: Prior, total_weight: float, reg_covar: float, n_threads: int
     ) -> None:

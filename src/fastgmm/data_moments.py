@@ -6,20 +6,26 @@ from dataclasses import replace
 
 import numpy as np
 
-from .. import em
-from .._typing import FloatArray
-from ..frame import Frame
-from ..sources import Data
-from ..structures import STRUCTURES, Structure
+from . import em
+from ._typing import FloatArray
+from .frame import Frame
+from .sources import Data
+from .structures import STRUCTURES, Structure
 
 
 def mean_and_covariance(
-    data: Data, structure: Structure, frame: Frame, options: em.EMOptions
+    data: Data, structure: Structure, frame: Frame, options: em.EMOptions, default_of: str | None
 ) -> tuple[FloatArray, FloatArray]:
     """Weighted mean (D,) and covariance of all rows, as one component of the structure would have it.
 
     One pass. The covariance is the unbiased one of `sum of weights` rows (numpy.cov, ddof = 1), as
     scikit-learn's prior is; the mean of the variances where there is one number for all features.
+
+    Parameters
+    ----------
+    data, structure, frame, options
+    default_of : the parameter that the covariance is the default of, as messages are to call it. None: only
+        the mean is wanted, and the covariance is NaN where there is none
 
     Raises
     ------
@@ -27,10 +33,10 @@ def mean_and_covariance(
         If the weights sum to no more than 1, of which there is no such covariance.
     """
     total = data.total_weight
-    if not total > 1.0:
+    if default_of is not None and not total > 1.0:
         raise ValueError(
-            f"the default covariance_prior is the covariance of sum(sample_weight) = {total:.6g} rows, of "
-            "which there must be more than one. Give covariance_prior, or weights that count rows."
+            f"the default {default_of} is the covariance of sum(sample_weight) = {total:.6g} rows, of "
+            f"which there must be more than one. Give {default_of}, or weights that count rows."
         )
     one = STRUCTURES["diag" if structure.name in ("diag", "spherical") else "full"]
     options = replace(options, repair="floor", arithmetic="float64", acceleration=None)
@@ -41,5 +47,5 @@ def mean_and_covariance(
     centred = np.ones(1, dtype=bool)
     statistics = maximiser.collect(broad, maximiser.score_map(broad), means, centred)
     _, means, covariances = one.moments(statistics, 0.0)
-    covariance = covariances[0] * (total / (total - 1.0))
+    covariance = covariances[0] * (total / (total - 1.0) if total > 1.0 else np.nan)
     return means[0], covariance.mean() if structure.name == "spherical" else covariance
