@@ -15,11 +15,9 @@ from . import em, sample_fit
 from ._typing import BoolArray, FloatArray, IndexArray, LabelArray
 from .blocks import ArrayData
 from .frame import Frame
-from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, SPHERICAL, Pass
+from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, Pass
 from .kmeans import (
-    draw_rows,
     fill_empty,
-    first_of_equal,
     nearest_centre_map,
     plus_plus,
     sorted_by_nearest,
@@ -29,16 +27,11 @@ from .objective import Likelihood, Objective
 from .parameters import Parameters
 from .passes import accumulate, score_rows
 from .pruning import SORT_TERMS
-from .score_map import EPSILON, ScoreMap
+from .score_map import EPSILON
 from .statistics import Statistics
 from .structures import Structure
+from .sub_samples import sub_samples
 
-# Rows of the sub-sample that k-means seeds from: so many per component, within these limits.
-ROWS_PER_COMPONENT = 128
-FEWEST_ROWS, MOST_ROWS = 2048, 16384
-# Of many more rows than this, only so many or up to twice that are looked at when a sub-sample is drawn:
-# where that leaves out all but one in FEWEST_LEFT_OUT or more.
-ROWS_LOOKED_AT, FEWEST_LEFT_OUT = 1 << 15, 4
 # Times that clusters are looked for: in raw units, in units of each feature's spread, and again.
 N_TRIALS = 3
 # Log-likelihoods that differ by less than this share are equal.
@@ -344,7 +337,7 @@ def _kmeans_start(start: _Start, random_state: np.random.RandomState) -> Start:
     """
     data, structure, n_components = start.data, start.structure, start.n_components
     n_threads = start.options.n_threads
-    sample, others = _sub_samples(data, n_components, start.frame, n_threads, random_state)
+    sample, others = sub_samples(data, n_components, start.frame, n_threads, random_state)
     weight = sample.sample_weight
     assert weight is not None
     frames = _kmeans_frames(sample)
@@ -392,82 +385,3 @@ def _kmeans_frames(sample: ArrayData) -> list[Frame]:
     shift = np.ascontiguousarray(origin + mean * largest)
     raw = Frame(shift, np.full(spread.shape, 1.0 / widest))
     return [raw] if (spread == widest).all() else [raw, Frame(shift, 1.0 / spread)]
-
-
-def _sub_samples(
-    data: ArrayData,
-    n_components: int,
-    frame: Frame,
-    n_threads: int,
-    random_state: np.random.RandomState,
-) -> tuple[ArrayData, ArrayData]:
-    """Rows to find clusters in and rows to judge them by, with the weights they stand for.
-
-    Where there are few rows, both are all distinct ones of positive weight in the order of their bytes, with
-    the sums of their weights: then neither copies nor the order of rows matter.
-    """
-    wanted = max(min(ROWS_PER_COMPONENT * n_components, MOST_ROWS), FEWEST_ROWS, 4 * n_components)
-    if data.n_positive <= wanted:
-        weight = np.ones(data.n_rows) if data.sample_weight is None else data.sample_weight
-        positive = weight > 0
-        rows = np.ascontiguousarray(data.X[positive], dtype=np.float64) + 0.0  # no -0
-        first, place = first_of_equal(rows)
-        copies = np.bincount(place, weights=weight[positive], minlength=first.size)
-        everything = ArrayData(rows[first], copies.astype(np.float64))
-        return everything, everything
-    if data.n_rows // max(ROWS_LOOKED_AT, 4 * wanted) >= FEWEST_LEFT_OUT:
-        data = _thinned(data, wanted, random_state)
-    # Half of the draws in proportion to weight, half to weight times squared distance from the mean (the
-    # lightweight coresets of Bachem, Lucic and Krause 2018): small clusters far out would else be missed.
-    far = _squared_distances_from_mean(data, frame, n_threads)
-    if data.sample_weight is not None:
-        far *= data.sample_weight
-    np.cumsum(far, out=far)
-    sample = _sub_sample(data, far, wanted, random_state)
-    return sample, _sub_sample(data, far, wanted, random_state)
-
-
-def _sub_sample(
-    data: ArrayData, far: FloatArray, wanted: int, random_state: np.random.RandomState
-) -> ArrayData:
-    """Rows drawn with replacement, with the weights they stand for; far: cumulative sum of w |z|^2."""
-    if data.sample_weight is None:
-        drawn = random_state.randint(0, data.n_rows, size=wanted - wanted // 2)
-    else:
-        drawn = draw_rows(np.cumsum(data.sample_weight), wanted - wanted // 2, random_state)
-    if far[-1] > 0:
-        drawn = np.concatenate([drawn, draw_rows(far, wanted // 2, random_state)])
-    index, count = np.unique(drawn, return_counts=True)
-    share = np.full(index.shape, 1.0 / data.n_rows)
-    if data.sample_weight is not None:
-        share = data.sample_weight[index] / data.total_weight
-    density = share if not far[-1] > 0 else 0.5 * (share + _shares(far, index))
-    rows = np.ascontiguousarray(data.X[index], dtype=np.float64)
-    return ArrayData(rows, data.total_weight / wanted * count * share / density)
-
-
-def _thinned(data: ArrayData, wanted: int, random_state: np.random.RandomState) -> ArrayData:
-    """One row of each so many; all, if too few would have weight."""
-    thinned = data.one_row_of_each(data.n_rows // max(ROWS_LOOKED_AT, 4 * wanted), random_state)
-    return thinned if thinned.n_positive >= 2 * wanted else data
-
-
-def _shares(cumulative: FloatArray, index: IndexArray) -> FloatArray:
-    """The probabilities of these rows."""
-    before = np.where(index > 0, cumulative[index - 1], 0.0)
-    share: FloatArray = (cumulative[index] - before) / cumulative[-1]
-    return share
-
-
-def _squared_distances_from_mean(data: ArrayData, frame: Frame, n_threads: int) -> FloatArray:
-    """|z|^2 of each row in the frame, (N,); 0 for rows of weight 0."""
-    D = data.n_features
-    coef = np.zeros((1, D + 1))
-    coef[0, D] = -1.0
-    score_map = ScoreMap(
-        terms=SPHERICAL, coef=coef, offset=np.zeros(1), bound=None, bound_offset=None,
-        root_shape=SCALAR, root=None, centre=None, constant=None,
-    )  # fmt: skip
-    out = np.empty(data.n_rows)
-    score_rows(data, frame, score_map, 1, n_threads, log_density=out)
-    return np.negative(out, out=out)
