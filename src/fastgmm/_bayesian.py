@@ -21,10 +21,13 @@ from .threads import effective_n_threads, single_threaded_blas
 from .variational import Posterior, draws
 from .variational.posterior import log_blur, mean_log_weights
 from .variational.predictive import Predictive
-from .variational.prior import DISTRIBUTION
+from .variational.prior import DISTRIBUTION, PROCESS
 
 # Components count as used from this share of the rows on.
 USED_FROM = 0.01
+
+# Stand for the kind of prior among the arrays that a scorer is made of.
+KINDS, NO_SECOND = {PROCESS: np.zeros(1), DISTRIBUTION: np.ones(1)}, np.empty(0)
 
 POSTERIOR = ("weight_concentration_", "mean_precision_", "degrees_of_freedom_")
 
@@ -65,6 +68,11 @@ class BayesianMixin(FittedMixture):
         """Structure, parameters and posterior, from the attributes as they are now; checked."""
         structure = self._structure()
         check_is_fitted(self, list(POSTERIOR))
+        if self.weight_concentration_prior_type not in KINDS:
+            raise ValueError(
+                f"weight_concentration_prior_type must be one of {', '.join(map(repr, KINDS))}, got "
+                f"{self.weight_concentration_prior_type!r}."
+            )
         parameters = attribute_parameters(self, structure, needs_covariances=False)
         K, D = parameters.means.shape
         process = self.weight_concentration_prior_type != DISTRIBUTION
@@ -103,10 +111,12 @@ class BayesianMixin(FittedMixture):
 
     def _model_arrays(self) -> tuple[Any, ...]:
         concentration = self.weight_concentration_
-        # of as many arrays for one kind of prior as for the other
-        parts = concentration if isinstance(concentration, tuple) else (concentration, concentration)
+        # of as many arrays for one kind of prior as for the other, and never the same ones
+        in_two = isinstance(concentration, tuple) and len(concentration) == 2
+        parts = concentration if in_two else (concentration, NO_SECOND)
+        kind = KINDS.get(self.weight_concentration_prior_type)
         dof = np.atleast_1d(self.degrees_of_freedom_)
-        return (*parts, self.mean_precision_, dof, self.weights_, self.means_, self.precisions_cholesky_)
+        return (*parts, kind, self.mean_precision_, dof, self.weights_, self.means_, self.precisions_cholesky_)
 
     def _scored_by(self, n_threads: int, weighted: bool = True) -> Scorer:
         structure, parameters, posterior = self._posterior()

@@ -44,9 +44,9 @@ class ScoreMap:
     common_reach: float = 0.0
     limit: float = LIMIT
 
-    def raised(self, by: float) -> ScoreMap:
-        """The same with all scores higher by a number."""
-        if not by:
+    def raised(self, by: FloatArray | float) -> ScoreMap:
+        """The same with all scores higher by a number, or those of each component by its own, (K,)."""
+        if not np.any(by):
             return self
         offset = None if self.offset is None else self.offset + by
         constant = None if self.constant is None else self.constant + by

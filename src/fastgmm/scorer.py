@@ -54,16 +54,17 @@ class Scorer:
     ) -> None:
         # the mixture's arrays may be edited while this is in use
         parameters = Parameters(*(array.copy() for array in parameters))
-        shift = 0.0
+        raised_by: FloatArray | float = 0.0
+        weights = parameters.weights
         if log_weights is not None:  # which need not sum to 1, nor be within the range of numbers
-            shift = float(logsumexp(log_weights))
-            parameters = parameters._replace(weights=np.exp(log_weights - shift))
+            weights, raised_by = np.exp(log_weights - logsumexp(log_weights)), log_weights
+            parameters = parameters._replace(weights=np.ones(weights.shape))
         with single_threaded_blas():  # a threaded factorisation gives other bits
             with np.errstate(over="ignore", invalid="ignore"):
                 variances = structure.variances(parameters)
-            weights, means = parameters.weights, parameters.means
+            means = parameters.means
             self._frame = frame_of_parameters(weights, means, variances, structure.common_scale)
-            self._score_map = structure.score_map(parameters, self._frame, n_threads).raised(shift)
+            self._score_map = structure.score_map(parameters, self._frame, n_threads).raised(raised_by)
         self.n_components, self.n_features = means.shape
         self._n_threads = n_threads
         self._prepare()

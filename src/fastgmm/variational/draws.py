@@ -10,6 +10,8 @@ from .posterior import Posterior
 
 # Draws that quantiles of weights are read off where sticks leave no formula for them.
 DRAWS_OF_WEIGHTS = 20_000
+# Draws of a chi-squared variable of few degrees of freedom may be 0, and variances divide by them.
+SMALLEST_SQUARE = 1e-200
 
 
 def draw_weights(concentration: FloatArray, n: int, rng: np.random.RandomState) -> FloatArray:
@@ -36,12 +38,19 @@ def draw_gaussians(
     """
     K, D = means.shape
     drawn_means, drawn = np.empty((n, K, D)), np.empty((n, K, D, D))
+    below = np.tril_indices(D, -1)
     for k in range(K):
         dof = posterior.degrees_of_freedom[k]
-        inverse = stats.invwishart(df=dof, scale=dof * covariances[k])
-        drawn[:, k] = inverse.rvs(size=n, random_state=rng).reshape(n, D, D)
-        roots = np.linalg.cholesky(drawn[:, k])
-        steps = np.matmul(roots, rng.standard_normal((n, D, 1)))[:, :, 0]
+        # a precision is inverse(R') A A' inverse(R): R R' the inverse scale matrix, A of Bartlett (1933).
+        # SciPy's takes no degrees of freedom between D - 1 and D
+        factors = np.zeros((n, D, D))
+        squares = rng.chisquare(dof - np.arange(D), size=(n, D))
+        factors[:, np.arange(D), np.arange(D)] = np.sqrt(np.maximum(squares, SMALLEST_SQUARE))
+        factors[:, below[0], below[1]] = rng.standard_normal((n, below[0].size))
+        roots = np.linalg.solve(factors, np.linalg.cholesky(dof * covariances[k]).T[None])
+        products = np.matmul(np.swapaxes(roots, 1, 2), roots)
+        drawn[:, k] = 0.5 * (products + np.swapaxes(products, 1, 2))
+        steps = np.matmul(rng.standard_normal((n, 1, D)), roots)[:, 0]
         drawn_means[:, k] = means[k] + steps / np.sqrt(posterior.mean_precision[k])
     return drawn_means, drawn
 

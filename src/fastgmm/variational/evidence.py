@@ -62,6 +62,11 @@ class Evidence:
     ) -> None:
         self.structure, self.prior, self.total_weight = structure, prior, total_weight
         self.reg_covar, self.n_threads = reg_covar, n_threads
+        with np.errstate(divide="ignore"):
+            log_det = structure.log_det(prior.covariance, prior.mean.size)
+        # Of a column that is constant the default prior is singular and the bound minus infinity: what makes
+        # it so is the same whatever the posterior, and is left out.
+        self.log_det_prior = -log_det if np.isfinite(log_det) else 0.0  # of the scale matrix
 
     # ---- what the loop asks for --------------------------------------------------------------------------
 
@@ -149,11 +154,10 @@ class Evidence:
         D = parameters.means.shape[1]
         dof, dof_prior = posterior.degrees_of_freedom, np.array([prior.degrees_of_freedom])
         log_det = 2.0 * structure.log_det_roots(parameters) - D * np.log(dof)  # of the scale matrices
-        log_det_prior = -structure.log_det(prior.covariance, D)
         traces = structure.traces(prior.covariance, parameters)
         terms = (
             log_wishart_norm(dof, log_det, D)
-            - log_wishart_norm(dof_prior, np.array([log_det_prior]), D)
+            - log_wishart_norm(dof_prior, np.array([self.log_det_prior]), D)
             + 0.5 * (dof - dof_prior) * (mean_log_det(dof, D) + log_det)
             + 0.5 * (traces - dof * D)
         )
