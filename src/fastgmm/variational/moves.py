@@ -19,34 +19,46 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
 from .. import em
+from .._typing import FloatArray, IndexArray
 from ..blocks import ArrayData
+from ..exceptions import DegenerateComponentError
 from ..frame import Frame
+from ..loop_state import nothing_done
 from ..parameters import Parameters
 from ..sources import Data
 from . import moves_components as parts
 from .evidence import Evidence
 from .moves_components import Components
-from .moves_merge import applied, merges
+from .moves_merge import ONE_ROW, applied, candidates, merges
 from .moves_rows import Belonging, sample_of
 from .moves_split import Division, birth, splits
 
 SPLIT, MERGE, BIRTH = "split", "merge", "birth"
 ALL = (SPLIT, MERGE, BIRTH)
+# Components that are started with where their number is to be found, and the most there may be. Merging many
+# at once is quicker than splitting one by one, and sees more of the rows' shape.
+START, MOST = 64, 256
+# Rows that each of these must have for each feature, and for its weight.
+ROWS_PER_FEATURE = 2
 # What history_["moves"] holds of each move that was tried.
 RECORDED = ("iteration", "move", "components before", "after", "bound before", "after", "accepted")
 # Iterations that a move gets to raise the bound, and that the fit then has before the next one.
 TRIAL, SETTLE = 4, 20
 # EM has settled when an iteration gains less than this, in nats per unit of weight: moves gain more.
 SETTLED = 1e-5
-# A move must raise the bound by more than this share: less is rounding.
-ROUNDING = 1e-10
-# Rounds of moves; each of them is at most one of each kind.
-ROUNDS = 50
-# Components that were not to be split are tried again when they have gained or lost this share of their rows.
+# A move must raise the bound by more than this share, less is rounding; where it makes components, by a nat:
+# components of less evidence are barely worth mentioning.
+ROUNDING, WORTH = 1e-10, 1.0
+# Merges that are tried though the bound falls before EM has gone on from them; and splits for
+# which there is no room.
+EXPLORED = 3
+# Components that were not to be split are tried again when they have gained or lost this share of their rows,
+# or moved by this share of their spread.
 CHANGED = 0.1
 
 
@@ -80,31 +92,35 @@ class Search:
         self.data, self.evidence, self.options, self.frame = data, evidence, options, frame
         self.allowed, self.n_most, self.free = allowed, n_most, free
         self.on_iteration = on_iteration
-        rows = data if isinstance(data, ArrayData) else data.seeds
+        streamed: Any = data
+        rows = data if isinstance(data, ArrayData) else streamed.seeds
         self.sample = sample_of(rows, n_most)
         self.pooled = evidence.structure.pooled
         self.record: list[list[object]] = []
         self.result: em.EMResult
         self.n_spent = 0  # iterations of moves that were not accepted
-        self.in_vain: list[tuple[np.ndarray, float]] = []  # components that are not to be split: mean, count
+        self.tried_at: dict[str, float] = {}  # bound at which moves were last tried in vain
+        self.in_vain: list[tuple[FloatArray, float]] = []  # components that are not to be split: mean, count
 
     def run(self, start: Parameters, previous_bound: float) -> em.EMResult:
         """The best that is found from a start."""
-        self.result = em.nothing_done(start, previous_bound)
+        self.result = nothing_done(start, previous_bound)
         self._settle()
-        for _ in range(ROUNDS):
-            moved = [move(self) for name, move in _MOVES.items() if name in self.allowed and not self._over()]
-            if not any(moved):
-                if self._over() or self.result.converged:
-                    break
-                before = self.result.n_iter
-                self._go_on(self.options.max_iter, self.options.tol)
-                if self.result.n_iter <= before + SETTLE or self._over():
-                    break
+        while not self._over():
+            if self._moved():
+                continue
+            before = self.result.lower_bound
+            self._go_on(self.options.max_iter, self.options.tol)
+            if self.result.lower_bound - before <= self._tol():
+                break  # nothing has changed that moves could be told by
         if not self.result.converged and not self._over():
             self._go_on(self.options.max_iter, self.options.tol)
         self.result.history["moves"] = self.record
         return self.result
+
+    def _moved(self) -> bool:
+        """Whether a move was accepted, the first of all kinds that is."""
+        return any(move(self) for name, move in _MOVES if name in self.allowed and not self._over())
 
     # ---- EM ----------------------------------------------------------------------------------------------
 
@@ -127,13 +143,19 @@ class Search:
         most = min(n_iter, self.options.max_iter - self.n_spent)
         if most <= result.n_iter:
             return result
+
+        def report(iteration: int, bound: float, change: float, converged: bool) -> None:
+            if self.on_iteration is not None:
+                at_the_end = converged and tol <= self.options.tol
+                self.on_iteration(self.n_spent + iteration, bound, change, at_the_end)
+
         return em.go_on(
             self.data,
             self.evidence.structure,
             result,
             replace(self.options, max_iter=most, tol=tol),
             frame=self.frame,
-            on_iteration=self.on_iteration,
+            on_iteration=report,
             objective=self.evidence,
         )
 
@@ -151,32 +173,55 @@ class Search:
             MERGE, len(pairs), lambda n: applied(self.evidence, components, pairs[:n], keep=not self.free)
         )
 
+    def explore(self) -> bool:
+        """Merge pairs that are not quite one: EM may find that they are better so."""
+        before = self.result.parameters
+        if before.weights.size < 2 or not self._is_new("explore"):
+            return False
+        belonging = Belonging(self.sample, self.evidence, before)
+        found = candidates(self.evidence, before, belonging, keep=not self.free)
+        components = parts.of_parameters(self.evidence, before)
+        return any(
+            self._try(MERGE, self._ordered(applied(self.evidence, components, [pair], keep=not self.free)))
+            for pair in found[:EXPLORED]
+        )
+
     def split(self) -> bool:
-        """Split what the bound says are two."""
+        """Split what the bound says are two; where there is no room, and merge others for it."""
         evidence, before = self.evidence, self.result.parameters
         components = parts.of_parameters(evidence, before)
-        room = self._room(components)
-        if not room:
+        which = np.flatnonzero([not self._is_in_vain(components, k) for k in range(components.counts.size)])
+        if not which.size:
             return False
-        which = np.array([k for k in range(len(components.counts)) if not self._is_in_vain(components, k)])
         belonging = Belonging(self.sample, evidence, before)
-        found = splits(evidence, belonging, components, self.frame, self.options, which)
-        to_split = {division.component for division in found}
-        self.in_vain += [
-            (components.means[k], components.counts[k]) for k in which.tolist() if k not in to_split
-        ]
-        found = found[:room]
-        accepted = self._best_of(SPLIT, len(found), lambda n: self._divided(components, found[:n]))
+        found = splits(evidence, belonging, self.frame, self.options, which)
+        self._note(components, np.setdiff1d(which, [division.component for division in found]))
+        room = self._room(components)
+        if room:
+            accepted = self._best_of(
+                SPLIT, min(room, len(found)), lambda n: self._divided(components, found[:n])
+            )
+        else:
+            accepted = any(self._exchange(components, division, belonging) for division in found[:EXPLORED])
         if not accepted:
-            self.in_vain += [(components.means[d.component], components.counts[d.component]) for d in found]
+            self._note(components, np.array([division.component for division in found], dtype=np.intp))
         return accepted
+
+    def _exchange(self, components: Components, division: Division, belonging: Belonging) -> bool:
+        """Split one and merge two others (Ueda et al. 2000)."""
+        pairs = candidates(self.evidence, self.result.parameters, belonging, keep=True)
+        pairs = [pair for pair in pairs if division.component not in pair[1:]]
+        if MERGE not in self.allowed or not pairs or not pairs[0][0] + division.gain > 0.0:
+            return False
+        fewer = applied(self.evidence, components, pairs[:1], keep=True)
+        return self._try(SPLIT, self._ordered(self._divided(fewer, [division])))
 
     def birth(self) -> bool:
         """Make components of the rows that are explained worst."""
         evidence, before = self.evidence, self.result.parameters
         components = parts.of_parameters(evidence, before)
         room = self._room(components)
-        if not room:
+        if not room or not self._is_new(BIRTH):
             return False
         belonging = Belonging(self.sample, evidence, before)
         born = birth(evidence, belonging, before.means.shape[1], self.frame, self.options)
@@ -202,23 +247,39 @@ class Search:
 
     def _room(self, components: Components) -> int:
         """How many components may be added."""
-        in_use = components.counts.size if self.free else int((components.counts >= 1.0).sum())
+        in_use = components.counts.size if self.free else int((components.counts >= ONE_ROW).sum())
         return self.n_most - in_use
 
     def _in_room(self, components: Components) -> Components:
         """No more components than there may be: the smallest are left out."""
-        ordered = parts.largest_first(components, self.pooled)
+        ordered = self._ordered(components)
         if self.free or ordered.counts.size <= self.n_most:
             return ordered
         kept = parts.taken(ordered, np.arange(self.n_most), self.pooled)
         return kept._replace(counts=kept.counts * (ordered.counts.sum() / kept.counts.sum()))
 
+    def _is_new(self, name: str) -> bool:
+        """Whether the fit has come on since moves of this kind were tried."""
+        bound = self.result.lower_bound
+        if bound - self.tried_at.get(name, -np.inf) <= self._tol():
+            return False
+        self.tried_at[name] = bound
+        return True
+
+    def _note(self, components: Components, which: IndexArray) -> None:
+        """These components are not to be split."""
+        self.in_vain += [(components.means[k], components.counts[k]) for k in which]
+
     def _is_in_vain(self, components: Components, k: int) -> bool:
-        count, mean = components.counts[k], components.means[k]
+        """Whether a component like this one was not to be split."""
+        count, mean, spread = components.counts[k], components.means[k], self._spread(components, k)
         return any(
-            abs(count - before) <= CHANGED * before and np.sum((mean - at) ** 2) <= 1e-2 * self._spread(components, k)
+            abs(count - before) <= CHANGED * before and ((mean - at) ** 2).sum() <= CHANGED**2 * spread
             for at, before in self.in_vain
         )
+
+    def _ordered(self, components: Components) -> Components:
+        return parts.largest_first(components, self.pooled)
 
     def _spread(self, components: Components, k: int) -> float:
         covariances = components.covariances if self.pooled else components.covariances[k]
@@ -227,7 +288,7 @@ class Search:
     def _best_of(self, name: str, n: int, changed: Callable[[int], Components]) -> bool:
         """Try n moves of a kind together, then half of them, and so on; whether some were accepted."""
         while n and not self._over():
-            if self._try(name, parts.largest_first(changed(n), self.pooled)):
+            if self._try(name, self._ordered(changed(n))):
                 return True
             n //= 2
         return False
@@ -239,8 +300,12 @@ class Search:
         if not all(np.isfinite(array).all() for array in parameters):
             return False
         at = replace(result, parameters=parameters)
-        trial = self._continued(at, result.n_iter + TRIAL, 0.0)
-        rises = trial.lower_bound > result.lower_bound + ROUNDING * abs(result.lower_bound)
+        try:
+            trial = self._continued(at, result.n_iter + TRIAL, 0.0)
+        except DegenerateComponentError:
+            return False
+        least = ROUNDING * abs(result.lower_bound) + (0.0 if name == MERGE else WORTH)
+        rises = trial.lower_bound > result.lower_bound + least
         self.record.append([
             result.n_iter, name, result.parameters.weights.size, parameters.weights.size,
             result.lower_bound, trial.lower_bound, rises,
@@ -254,4 +319,4 @@ class Search:
         return True
 
 
-_MOVES = {MERGE: Search.merge, SPLIT: Search.split, BIRTH: Search.birth}
+_MOVES = ((MERGE, Search.merge), (SPLIT, Search.split), (BIRTH, Search.birth), (MERGE, Search.explore))

@@ -4,8 +4,9 @@ With responsibilities fixed and the posterior at its best for them, the evidence
 
     entropy of the responsibilities + log Z(counts) + sum_k log Z(rows of component k)
 
-where log Z are what the priors give to counts, and to rows that are taken for one Gaussian's (Bishop 2006, 10.2,
-with the posteriors put in). So a move changes the terms of the components that it touches, and no others.
+where log Z are what the priors give to counts, and to rows that are taken for one Gaussian's (Bishop 2006,
+10.2, with the posteriors put in). So a move changes the terms of the components that it touches, and no
+others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from scipy.special import betaln, gammaln
 
 from .._typing import FloatArray, IndexArray
 from ..parameters import Parameters
-from ..structures import STRUCTURES
 from .evidence import LOG_PI, Evidence, log_wishart_norm
 from .posterior import LOG_2, posterior_of
 from .prior import DISTRIBUTION, Prior
@@ -147,7 +147,7 @@ def _of_precisions(evidence: Evidence, dof: FloatArray, log_det: FloatArray, n_f
 
 
 def log_evidence_of_counts(prior: Prior, counts: FloatArray, n_components: int) -> FloatArray:
-    """log Z of counts, (..., K), the largest of a Dirichlet process first; so many of them are components'."""
+    """log Z of counts, (..., K), the largest of a process first, of so many components."""
     gamma = prior.weight_concentration
     if prior.kind == DISTRIBUTION:
         K, total = n_components, counts.sum(axis=-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._typing import FloatArray, IndexArray
+from .._typing import BoolArray, FloatArray, IndexArray
 from ..parameters import Parameters
 from . import moves_components as parts
 from .evidence import Evidence
@@ -13,6 +13,8 @@ from .moves_rows import Belonging
 
 # Each component is tried with so many that are nearest in its own standard deviations and theirs.
 NEIGHBOURS = 8
+# A component of fewer rows is empty.
+ONE_ROW = 1.0
 
 
 def merges(
@@ -25,7 +27,7 @@ def merges(
     """
     structure = evidence.structure
     components = parts.of_parameters(evidence, parameters)
-    alive = np.ones(components.counts.size, dtype=bool)
+    alive = _alive(components, keep)
     found: list[tuple[float, int, int]] = []
     gains: dict[tuple[int, int], float] = {}
     pairs = _neighbours(evidence, parameters, alive, np.flatnonzero(alive))
@@ -52,6 +54,27 @@ def merges(
     return found
 
 
+def candidates(
+    evidence: Evidence, parameters: Parameters, belonging: Belonging, keep: bool
+) -> list[tuple[float, int, int]]:
+    """Pairs that could be merged and what is expected of each alone, best first; most lower the bound.
+
+    What EM makes of a merge is not in it.
+    """
+    components = parts.of_parameters(evidence, parameters)
+    alive = _alive(components, keep)
+    pairs = _neighbours(evidence, parameters, alive, np.flatnonzero(alive))
+    if not pairs.size:
+        return []
+    gains = _gains(evidence, components, alive, pairs, belonging, keep)
+    return sorted(((gain, *pair) for pair, gain in gains.items()), key=lambda move: (-move[0], move[1:]))
+
+
+def _alive(components: Components, keep: bool) -> BoolArray:
+    """Components that may be merged: where all are kept, those without rows are as they should be."""
+    return components.counts >= (ONE_ROW if keep else 0.0)
+
+
 def applied(
     evidence: Evidence, components: Components, pairs: list[tuple[float, int, int]], keep: bool
 ) -> Components:
@@ -67,9 +90,7 @@ def applied(
     return parts.taken(components, np.setdiff1d(np.arange(components.counts.size), gone), pooled)
 
 
-def _replaced(
-    components: Components, first: int, second: int, one: Components, pooled: bool
-) -> Components:
+def _replaced(components: Components, first: int, second: int, one: Components, pooled: bool) -> Components:
     counts, means, covariances = (array.copy() for array in components)
     counts[first], counts[second], means[first] = one.counts[0], 0.0, one.means[0]
     if pooled:
@@ -80,7 +101,7 @@ def _replaced(
 
 
 def _neighbours(
-    evidence: Evidence, parameters: Parameters, alive: np.ndarray, whose: IndexArray
+    evidence: Evidence, parameters: Parameters, alive: BoolArray, whose: IndexArray
 ) -> IndexArray:
     """Pairs (m, 2) of each of these components and the nearest, the smaller number first."""
     chosen: set[tuple[int, int]] = set()
@@ -102,7 +123,7 @@ def _neighbours(
 
 
 def _gains(
-    evidence: Evidence, components: Components, alive: np.ndarray, pairs: IndexArray, belonging: Belonging,
+    evidence: Evidence, components: Components, alive: BoolArray, pairs: IndexArray, belonging: Belonging,
     keep: bool,
 ) -> dict[tuple[int, int], float]:  # fmt: skip
     """Rise of the bound by each merge; where it falls already without the entropy, without it."""
@@ -117,7 +138,7 @@ def _gains(
 
 
 def _rise_of_rows(
-    evidence: Evidence, components: Components, alive: np.ndarray, first: IndexArray, second: IndexArray,
+    evidence: Evidence, components: Components, alive: BoolArray, first: IndexArray, second: IndexArray,
     both: Components,
 ) -> FloatArray:  # fmt: skip
     if not evidence.structure.pooled:
@@ -136,7 +157,7 @@ def _rise_of_rows(
 
 
 def _rise_of_counts(
-    evidence: Evidence, counts: FloatArray, alive: np.ndarray, first: IndexArray, second: IndexArray,
+    evidence: Evidence, counts: FloatArray, alive: BoolArray, first: IndexArray, second: IndexArray,
     keep: bool,
 ) -> FloatArray:  # fmt: skip
     after = np.repeat(counts[None], first.size, axis=0)

@@ -24,10 +24,10 @@ SMALLEST_SHARE = 1e-3
 def sample_of(rows: ArrayData, n_components: int) -> ArrayData:
     """Rows of positive weight, evenly spaced; all where they are few."""
     wanted = max(ROWS_PER_COMPONENT * n_components, FEWEST_ROWS)
-    index = rows.positive_rows()
-    if index is None and rows.n_rows <= wanted:
+    if rows.n_positive == rows.n_rows <= wanted:
         return rows
-    index = np.arange(rows.n_rows) if index is None else index
+    positive = rows.positive_rows()
+    index: IndexArray = np.arange(rows.n_rows) if positive is None else positive.astype(np.intp)
     n = min(wanted, index.size)
     index = index[np.arange(n) * index.size // n]
     weight = None if rows.sample_weight is None else rows.sample_weight[index]

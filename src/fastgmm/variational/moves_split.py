@@ -39,7 +39,6 @@ class Division(NamedTuple):
 def splits(
     evidence: Evidence,
     belonging: Belonging,
-    components: Components,
     frame: Frame,
     options: em.EMOptions,
     which: IndexArray,
