@@ -36,7 +36,7 @@ from .evidence import Evidence
 from .moves_components import Components
 from .moves_merge import ONE_ROW, applied, candidates, merges
 from .moves_rows import Belonging, sample_of
-from .moves_split import Division, birth, splits
+from .moves_split import WORTH, Division, birth, splits
 
 SPLIT, MERGE, BIRTH = "split", "merge", "birth"
 ALL = (SPLIT, MERGE, BIRTH)
@@ -51,9 +51,8 @@ RECORDED = ("iteration", "move", "components before", "after", "bound before", "
 TRIAL, SETTLE = 4, 20
 # EM has settled when an iteration gains less than this, in nats per unit of weight: moves gain more.
 SETTLED = 1e-5
-# A move must raise the bound by more than this share, less is rounding; where it makes components, by a nat:
-# components of less evidence are barely worth mentioning.
-ROUNDING, WORTH = 1e-10, 1.0
+# A move must raise the bound by more than this share: less is rounding.
+ROUNDING = 1e-10
 # Merges that are tried though the bound falls before EM has gone on from them; and splits for
 # which there is no room.
 EXPLORED = 3

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betaln, gammaln
 
-from .._typing import FloatArray, IndexArray
+from .._typing import BoolArray, FloatArray, IndexArray
 from ..parameters import Parameters
 from .evidence import LOG_PI, Evidence, log_wishart_norm
 from .posterior import LOG_2, posterior_of
@@ -70,7 +70,7 @@ def to_parameters(evidence: Evidence, components: Components) -> Parameters:
     return evidence.start(Parameters(weights, means, covariances, covariances))
 
 
-def taken(components: Components, index: IndexArray, pooled: bool) -> Components:
+def taken(components: Components, index: IndexArray | BoolArray, pooled: bool) -> Components:
     """Some of the components, in this order."""
     counts, means, covariances = components
     return Components(counts[index], means[index], covariances if pooled else covariances[index])
@@ -104,8 +104,7 @@ def merged(evidence: Evidence, components: Components, first: IndexArray, second
     apart = means[second] - means[first]
     between = one * share
     if structure.pooled:
-        outer = between[:, None, None] * (apart[:, :, None] * apart[:, None, :])
-        both = covariances + outer / counts.sum()
+        both = covariances + _outer(between, apart) / counts.sum()
     else:
         shape = (-1, *(1,) * (covariances.ndim - 1))
         of_first = (1.0 - share).reshape(shape) * covariances[first]
@@ -124,14 +123,41 @@ def log_evidence_of_rows(evidence: Evidence, components: Components) -> FloatArr
     return _of_means(prior, components.counts, D) + _of_precisions(evidence, dof, log_det, D)
 
 
-def pooled_log_evidence(evidence: Evidence, components: Components) -> float:
-    """log Z of all rows, the components' covariance being one; its prior counts for each of them."""
-    parameters = to_parameters(evidence, components)
-    K, D = components.means.shape
-    dof = np.array([evidence.prior.degrees_of_freedom + components.counts.sum() / K])
-    log_det = 2.0 * evidence.structure.log_det_roots(parameters)[:1] - D * np.log(dof)
-    of_precision = float(_of_precisions(evidence, dof, log_det, D)[0])
-    return float(_of_means(evidence.prior, components.counts, D).sum()) + K * of_precision
+def pooled_rises(
+    evidence: Evidence, components: Components, first: IndexArray, second: IndexArray, keep: bool
+) -> FloatArray:
+    """By how much log Z of all rows rises with the merge of each pair, (m,), where covariances are pooled.
+
+    That of the whole mixture is K times that of one component with the mean scatter, whose prior counts for
+    each; keep: it goes on doing so for a component that is gone.
+    """
+    prior = evidence.prior
+    counts, means, covariances = components
+    K, D = means.shape
+    left = K if keep else K - 1
+    both = np.maximum(counts[first] + counts[second], NOBODY)
+    apart = means[second] - means[first]
+    joint = means[first] + (counts[second] / both)[:, None] * apart
+    away = means - prior.mean
+    pull = counts * (prior.mean_precision / (prior.mean_precision + counts))
+    scatter = counts.sum() * covariances + evidence.structure.scatter(pull, away)
+    both_pull = both * (prior.mean_precision / (prior.mean_precision + both))
+    after = scatter + _outer(counts[first] * counts[second] / both, apart)
+    after += _outer(both_pull, joint - prior.mean)
+    after -= _outer(pull[first], away[first]) + _outer(pull[second], away[second])
+
+    def of_precisions(scatters: FloatArray, n: int) -> FloatArray:
+        log_det = -np.linalg.slogdet(prior.covariance + scatters / n)[1]
+        dof = np.full(len(scatters), prior.degrees_of_freedom + counts.sum() / n)
+        return n * _of_precisions(evidence, dof, log_det, D)
+
+    of_each = _of_means(prior, counts, D)
+    of_means = _of_means(prior, both, D) - of_each[first] - of_each[second]
+    return np.asarray(of_means + of_precisions(after, left) - of_precisions(scatter[None], K))
+
+
+def _outer(weight: FloatArray, offset: FloatArray) -> FloatArray:
+    return weight[:, None, None] * (offset[:, :, None] * offset[:, None, :])
 
 
 def _of_means(prior: Prior, counts: FloatArray, n_features: int) -> FloatArray:

@@ -128,8 +128,7 @@ def _gains(
 ) -> dict[tuple[int, int], float]:  # fmt: skip
     """Rise of the bound by each merge; where it falls already without the entropy, without it."""
     first, second = pairs.T
-    both = parts.merged(evidence, components, first, second)
-    rise = _rise_of_rows(evidence, components, alive, first, second, both)
+    rise = _rise_of_rows(evidence, components, alive, first, second, keep)
     rise += _rise_of_counts(evidence, components.counts, alive, first, second, keep)
     return {
         (i, j): float(gain - belonging.lost_entropy(i, j)) if gain > 0.0 else float(gain)
@@ -139,21 +138,16 @@ def _gains(
 
 def _rise_of_rows(
     evidence: Evidence, components: Components, alive: BoolArray, first: IndexArray, second: IndexArray,
-    both: Components,
+    keep: bool,
 ) -> FloatArray:  # fmt: skip
     if not evidence.structure.pooled:
+        both = parts.merged(evidence, components, first, second)
         apart = parts.log_evidence_of_rows(evidence, components)
         return np.asarray(parts.log_evidence_of_rows(evidence, both) - apart[first] - apart[second])
-    now = parts.taken(components, np.flatnonzero(alive), pooled=True)
-    before = parts.pooled_log_evidence(evidence, now)
-    rises = []
-    for place, (i, j) in enumerate(zip(first, second, strict=True)):
-        one = Components(both.counts[[place]], both.means[[place]], both.covariances[[place]])
-        left = alive.copy()
-        left[j] = False
-        after = parts.taken(_replaced(components, i, j, one, True), np.flatnonzero(left), pooled=True)
-        rises.append(parts.pooled_log_evidence(evidence, after) - before)
-    return np.array(rises)
+    if not keep:  # those that are gone count for nothing
+        place = np.cumsum(alive) - 1
+        components, first, second = parts.taken(components, alive, True), place[first], place[second]
+    return parts.pooled_rises(evidence, components, first, second, keep)
 
 
 def _rise_of_counts(

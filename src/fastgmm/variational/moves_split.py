@@ -18,6 +18,8 @@ from .moves_rows import Belonging
 
 # Iterations of a fit to the rows of one component, and the rise per iteration, in nats, that ends it.
 ITERATIONS, LITTLE = 20, 0.1
+# A move that makes components must raise the bound by a nat: what is worth less is barely worth mentioning.
+WORTH = 1.0
 # A split cuts a component into two; a birth fits so many to the rows that are explained worst.
 HALVES, NEWBORN = 2, 4
 # Births are sought among this share of the rows ...
@@ -53,7 +55,7 @@ def splits(
         rows, shares = belonging.of[k]
         weights = belonging.weights(rows) * shares
         division = divided(evidence, belonging, rows, weights, frame, options, HALVES)
-        if division is not None and division.gain > 0.0:
+        if division is not None and division.gain > WORTH:
             found.append(division._replace(component=int(k)))
     return sorted(found, key=lambda division: (-division.gain, division.component))
 
