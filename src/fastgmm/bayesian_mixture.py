@@ -178,7 +178,8 @@ default='dirichlet_process'
         What the kept run recorded at each iteration, as in :class:`GaussianMixture`. With moves, iterations
         of those that were taken back are not in it, and ``history_['moves']`` lists all that were tried:
         after which iteration, 'merge', 'split' or 'birth', components before and after, lower bound before
-        and after, and whether it was kept.
+        and after, and whether it was kept; 'empty' where 'auto' left out components of less than one row in
+        the end, at a cost of less than a nat.
 
     n_repairs_ : int
         Repairs of components in the kept run.
@@ -225,6 +226,11 @@ default='dirichlet_process'
     For 'tied', 'diag' and 'spherical' the posterior of each precision is still a Wishart distribution of full
     matrices, whose scale matrix is restricted: to one for all components, a diagonal, a multiple of the
     identity.
+
+    How many components are found depends on `covariance_prior`, which counts for `degrees_of_freedom_prior`
+    rows of each. The default is the spread of all rows: clusters that are much tighter, and of few rows, cost
+    much evidence and are merged with their neighbours. Give covariances of the size that clusters should
+    have, where it is known.
 
     Examples
     --------

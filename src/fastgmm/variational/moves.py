@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from .. import em
-from .._typing import FloatArray, IndexArray
+from .._typing import IndexArray
 from ..blocks import ArrayData
 from ..exceptions import DegenerateComponentError
 from ..frame import Frame
@@ -40,6 +40,8 @@ from .moves_split import WORTH, Division, birth, splits
 
 SPLIT, MERGE, BIRTH = "split", "merge", "birth"
 ALL = (SPLIT, MERGE, BIRTH)
+# Components without rows are left out at the end, which is no move: recorded as one.
+EMPTY = "empty"
 # Components that are started with where their number is to be found, and the most there may be. Merging many
 # at once is quicker than splitting one by one, and sees more of the rows' shape.
 START, MOST = 64, 256
@@ -99,7 +101,9 @@ class Search:
         self.result: em.EMResult
         self.n_spent = 0  # iterations of moves that were not accepted
         self.tried_at: dict[str, float] = {}  # bound at which moves were last tried in vain
-        self.in_vain: list[tuple[FloatArray, float]] = []  # components that are not to be split: mean, count
+        D = data.n_features
+        self.in_vain = np.empty((0, D + 1))  # components that are not to be split: counts and means
+        self._belonging: tuple[Parameters, Belonging] | None = None
 
     def run(self, start: Parameters, previous_bound: float) -> em.EMResult:
         """The best that is found from a start."""
@@ -112,6 +116,8 @@ class Search:
             self._go_on(self.options.max_iter, self.options.tol)
             if self.result.lower_bound - before <= self._tol():
                 break  # nothing has changed that moves could be told by
+        if self.free and not self._over():
+            self._leave_out_empty()
         if not self.result.converged and not self._over():
             self._go_on(self.options.max_iter, self.options.tol)
         self.result.history["moves"] = self.record
@@ -158,6 +164,24 @@ class Search:
             objective=self.evidence,
         )
 
+    def _leave_out_empty(self) -> None:
+        """Leave out components without rows: the bound may fall, but by no more than a nat.
+
+        To a Dirichlet process there are always more components, of which one that is written down can take
+        shares of a few rows, and the bound is higher by a hundredth of a nat.
+        """
+        components = parts.of_parameters(self.evidence, self.result.parameters)
+        some = components.counts >= ONE_ROW
+        if some.any() and not some.all():
+            self._try(EMPTY, parts.taken(components, some, self.pooled))
+
+    def _belongs(self) -> Belonging:
+        """Which rows of the sample belong to which component now."""
+        parameters = self.result.parameters
+        if self._belonging is None or self._belonging[0] is not parameters:
+            self._belonging = parameters, Belonging(self.sample, self.evidence, parameters)
+        return self._belonging[1]
+
     # ---- moves -------------------------------------------------------------------------------------------
 
     def merge(self) -> bool:
@@ -165,7 +189,7 @@ class Search:
         before = self.result.parameters
         if before.weights.size < 2:
             return False
-        belonging = Belonging(self.sample, self.evidence, before)
+        belonging = self._belongs()
         pairs = merges(self.evidence, before, belonging, keep=not self.free)
         components = parts.of_parameters(self.evidence, before)
         return self._best_of(
@@ -177,7 +201,7 @@ class Search:
         before = self.result.parameters
         if before.weights.size < 2 or not self._is_new("explore"):
             return False
-        belonging = Belonging(self.sample, self.evidence, before)
+        belonging = self._belongs()
         found = candidates(self.evidence, before, belonging, keep=not self.free)
         components = parts.of_parameters(self.evidence, before)
         return any(
@@ -192,7 +216,7 @@ class Search:
         which = np.flatnonzero([not self._is_in_vain(components, k) for k in range(components.counts.size)])
         if not which.size:
             return False
-        belonging = Belonging(self.sample, evidence, before)
+        belonging = self._belongs()
         found = splits(evidence, belonging, self.frame, self.options, which)
         self._note(components, np.setdiff1d(which, [division.component for division in found]))
         room = self._room(components)
@@ -222,13 +246,11 @@ class Search:
         room = self._room(components)
         if not room or not self._is_new(BIRTH):
             return False
-        belonging = Belonging(self.sample, evidence, before)
+        belonging = self._belongs()
         born = birth(evidence, belonging, before.means.shape[1], self.frame, self.options)
         if born is None:
             return False
-        share = 1.0 - born.counts.sum() / evidence.total_weight
-        rest = components._replace(counts=components.counts * share)
-        return self._best_of(BIRTH, min(room, len(born.counts)), lambda n: self._added(rest, born, n))
+        return self._best_of(BIRTH, min(room, len(born.counts)), lambda n: self._added(components, born, n))
 
     def _added(self, rest: Components, born: Components, n: int) -> Components:
         new = parts.taken(born, np.argsort(-born.counts, kind="stable")[:n], self.pooled)
@@ -247,12 +269,12 @@ class Search:
     def _room(self, components: Components) -> int:
         """How many components may be added."""
         in_use = components.counts.size if self.free else int((components.counts >= ONE_ROW).sum())
-        return self.n_most - in_use
+        return max(self.n_most - in_use, 0)
 
     def _in_room(self, components: Components) -> Components:
         """No more components than there may be: the smallest are left out."""
         ordered = self._ordered(components)
-        if self.free or ordered.counts.size <= self.n_most:
+        if ordered.counts.size <= self.n_most:
             return ordered
         kept = parts.taken(ordered, np.arange(self.n_most), self.pooled)
         return kept._replace(counts=kept.counts * (ordered.counts.sum() / kept.counts.sum()))
@@ -267,15 +289,14 @@ class Search:
 
     def _note(self, components: Components, which: IndexArray) -> None:
         """These components are not to be split."""
-        self.in_vain += [(components.means[k], components.counts[k]) for k in which]
+        new = np.column_stack([components.counts[which], components.means[which]])
+        self.in_vain = np.vstack([self.in_vain, new])
 
     def _is_in_vain(self, components: Components, k: int) -> bool:
         """Whether a component like this one was not to be split."""
-        count, mean, spread = components.counts[k], components.means[k], self._spread(components, k)
-        return any(
-            abs(count - before) <= CHANGED * before and ((mean - at) ** 2).sum() <= CHANGED**2 * spread
-            for at, before in self.in_vain
-        )
+        counts, means = self.in_vain[:, 0], self.in_vain[:, 1:]
+        near = ((components.means[k] - means) ** 2).sum(axis=1) <= CHANGED**2 * self._spread(components, k)
+        return bool((near & (np.abs(components.counts[k] - counts) <= CHANGED * counts)).any())
 
     def _ordered(self, components: Components) -> Components:
         return parts.largest_first(components, self.pooled)
@@ -303,7 +324,7 @@ class Search:
             trial = self._continued(at, result.n_iter + TRIAL, 0.0)
         except DegenerateComponentError:
             return False
-        least = ROUNDING * abs(result.lower_bound) + (0.0 if name == MERGE else WORTH)
+        least = ROUNDING * abs(result.lower_bound) + {MERGE: 0.0, EMPTY: -WORTH}.get(name, WORTH)
         rises = trial.lower_bound > result.lower_bound + least
         self.record.append([
             result.n_iter, name, result.parameters.weights.size, parameters.weights.size,
@@ -311,6 +332,7 @@ class Search:
         ])  # fmt: skip
         if not rises:
             self.n_spent += trial.n_iter - result.n_iter
+            self.result.out_of_time = trial.out_of_time
             return False
         self.result = trial
         self.result.converged = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 
 from .._typing import BoolArray, FloatArray, IndexArray
@@ -28,6 +30,8 @@ def merges(
     structure = evidence.structure
     components = parts.of_parameters(evidence, parameters)
     alive = _alive(components, keep)
+    belonging = copy(belonging)
+    belonging.of = list(belonging.of)
     found: list[tuple[float, int, int]] = []
     gains: dict[tuple[int, int], float] = {}
     pairs = _neighbours(evidence, parameters, alive, np.flatnonzero(alive))
