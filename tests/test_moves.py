@@ -79,7 +79,7 @@ def test_four_standard_deviations_apart(n_clusters, n_features, seed):
     means = rng.standard_normal((n_clusters, n_features))
     gaps = np.linalg.norm(means[:, None] - means, axis=2)[np.triu_indices(n_clusters, 1)]
     means *= 4.0 / gaps.min()
-    labels = rng.integers(n_clusters, size=500 * n_clusters)
+    labels = rng.integers(n_clusters, size=300 * n_clusters)
     X = means[labels] + rng.standard_normal((len(labels), n_features))
     mixture = auto(random_state=seed).fit(X)
     assert mixture.n_components_ == n_clusters
@@ -133,6 +133,22 @@ def test_a_poor_optimum_is_left_with_no_component_to_spare():
     check_history(mixture)
 
 
+def test_all_components_are_needed_elsewhere():
+    """Three components and four clusters: to merge alone costs, and there is no room to split."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 150)
+    X = np.array([[0.0, 0.0], [4.5, 0.0], [40.0, 0.0], [0.0, 40.0]])[labels] + rng.standard_normal((600, 2))
+    common = {"n_components": 3, "responsibilities_init": np.array([0, 1, 2, 2])[labels]}
+    common |= {"reg_covar": 0.0, "max_iter": 500, "covariance_prior": np.eye(2)}
+    stuck = BayesianGaussianMixture(**common).fit(X)
+    without = BayesianGaussianMixture(**common, moves=["split", "birth"]).fit(X)
+    mixture = BayesianGaussianMixture(**common, moves="all").fit(X)
+    assert stuck.lower_bound_ == pytest.approx(without.lower_bound_)
+    assert mixture.lower_bound_ > stuck.lower_bound_ + 100.0
+    assert adjusted_rand_score(np.array([0, 0, 1, 2])[labels], mixture.predict(X)) == 1.0
+    assert check_history(mixture) == [("split", 0)]
+
+
 def test_weights_count_rows():
     X, _ = blobs(4, n_rows=400)
     counts = np.random.default_rng(0).integers(0, 4, size=len(X))
@@ -143,7 +159,7 @@ def test_weights_count_rows():
 
 
 def test_the_same_bits_with_any_number_of_threads():
-    X, _ = blobs(5)
+    X, _ = blobs(5, n_rows=600)
     one, two = auto(n_jobs=1).fit(X), auto(n_jobs=2).fit(X)
     assert one.lower_bounds_ == two.lower_bounds_
     assert np.array_equal(one.means_, two.means_)
@@ -200,7 +216,7 @@ def test_warm_start_goes_on_from_what_was_found():
 
 
 def test_the_best_of_several_runs():
-    X, _ = blobs(5)
+    X, _ = blobs(5, n_rows=600)
     many = auto(n_init=3, init_params="random", max_iter=400).fit(X)
     assert many.n_components_ == 5
     assert "moves" in many.history_

@@ -58,7 +58,7 @@ class BayesianGaussianMixture(MovesMixin, BayesianMixin, SeededMixture):
 
     n_init : int, default=1
         Number of starts, of which the run with the largest `lower_bound_` is kept; from three on runs race,
-        as in :class:`GaussianMixture`.
+        as in :class:`GaussianMixture`, unless they make moves.
 
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
         How responsibilities are started where nothing is given: from clusters, from rows chosen far apart, at

@@ -47,8 +47,6 @@ EMPTY = "empty"
 START, MOST = 64, 256
 # Rows that each of these must have for each feature, and for its weight.
 ROWS_PER_FEATURE = 2
-# What history_["moves"] holds of each move that was tried.
-RECORDED = ("iteration", "move", "components before", "after", "bound before", "after", "accepted")
 # Iterations that a move gets to raise the bound, and that the fit then has before the next one.
 TRIAL, SETTLE = 4, 20
 # EM has settled when an iteration gains less than this, in nats per unit of weight: moves gain more.
@@ -97,7 +95,7 @@ class Search:
         rows = data if isinstance(data, ArrayData) else streamed.seeds
         self.sample = sample_of(rows, n_most)
         self.pooled = evidence.structure.pooled
-        self.record: list[list[object]] = []
+        self.record: list[list[object]] = []  # of moves: iteration, name, sizes, bounds, whether it was kept
         self.result: em.EMResult
         self.n_spent = 0  # iterations of moves that were not accepted
         self.tried_at: dict[str, float] = {}  # bound at which moves were last tried in vain
@@ -315,23 +313,20 @@ class Search:
 
     def _try(self, name: str, components: Components) -> bool:
         """Whether the bound rises from there; then the fit has gone on from there."""
-        evidence, result = self.evidence, self.result
-        parameters = parts.to_parameters(evidence, components)
+        before, parameters = self.result, parts.to_parameters(self.evidence, components)
         if not all(np.isfinite(array).all() for array in parameters):
             return False
-        at = replace(result, parameters=parameters)
         try:
-            trial = self._continued(at, result.n_iter + TRIAL, 0.0)
+            trial = self._continued(replace(before, parameters=parameters), before.n_iter + TRIAL, 0.0)
         except DegenerateComponentError:
             return False
-        least = ROUNDING * abs(result.lower_bound) + {MERGE: 0.0, EMPTY: -WORTH}.get(name, WORTH)
-        rises = trial.lower_bound > result.lower_bound + least
-        self.record.append([
-            result.n_iter, name, result.parameters.weights.size, parameters.weights.size,
-            result.lower_bound, trial.lower_bound, rises,
-        ])  # fmt: skip
+        least = ROUNDING * abs(before.lower_bound) + {MERGE: 0.0, EMPTY: -WORTH}.get(name, WORTH)
+        rises = bool(trial.lower_bound > before.lower_bound + least)
+        sizes = (before.parameters.weights.size, parameters.weights.size)
+        bounds = (float(before.lower_bound), float(trial.lower_bound))
+        self.record.append([before.n_iter, name, *sizes, *bounds, rises])
         if not rises:
-            self.n_spent += trial.n_iter - result.n_iter
+            self.n_spent += trial.n_iter - before.n_iter
             self.result.out_of_time = trial.out_of_time
             return False
         self.result = trial
