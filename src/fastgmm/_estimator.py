@@ -34,7 +34,7 @@ from .loop_state import Keeper
 from .objective import Objective
 from .parameters import Parameters
 from .repair import repair_message
-from .restarts import RANDOM, SEEDED, Standing, plan, race
+from .restarts import RANDOM, SEEDED, Heats, Standing, plan, race
 from .seeding import Start, rows_to_seed_from
 from .sources import Data, Source, as_source, close, data_of
 from .threads import effective_n_threads, single_threaded_blas
@@ -228,11 +228,12 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             with nullcontext() if checkpoint is None else checkpoint.until_accepted():
                 X, data, seeds = self._rows_of(X, sample_weight, candidate, random_state, n_threads)
                 at_the_end.callback(close, data)
-                check_enough_rows(data.n_rows, data.n_positive, self.n_components)
+                n_components = self._n_start(data.n_positive, data.n_features)
+                check_enough_rows(data.n_rows, data.n_positive, n_components)
                 last = self._last_fit(data)
                 n_rows = data.n_rows if isinstance(data, ArrayData) else None
                 given = self._check_start(data.n_features, n_rows)
-            request = f"a fit of {self.n_components} components to {data.n_rows} x {data.n_features} rows"
+            request = f"a fit of {n_components} components to {data.n_rows} x {data.n_features} rows"
             remedy = "Use fewer components or threads (n_jobs), or another covariance_type."
             with single_threaded_blas(), explained_memory_error(request, remedy):
                 options = self._options(n_threads, deadline)
@@ -272,7 +273,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             data.expect(candidate.n_features_in_, getattr(candidate, "feature_names_in_", None))
         with SurveyProgress(type(self).__name__, source.n_rows, self.verbose) as report:
             data.on_part = report.on_part
-            data.survey(partial(rows_to_seed_from, self.n_components), random_state)
+            data.survey(partial(rows_to_seed_from, self._n_start()), random_state)
         data.on_part = None
         if data.n_rows < min_rows:
             raise ValueError(f"X has {data.n_rows} row(s), but {min_rows} or more are needed for a fit.")
@@ -359,7 +360,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
 
         if frame is None:  # no bound to compare: the last start is kept, as scikit-learn does
             return replace([begin(run, 0) for run in range(n_runs)][-1], objective=objective)
-        heats = SEEDED if self.init_params == "kmeans" else RANDOM
+        heats = self._heats()
         standing = Standing(0, dict.fromkeys(range(n_runs)), {})
         if checkpoint is not None:
             compared_after = [most for most, _ in plan(n_runs, options.max_iter, heats)[:-1]]
@@ -383,6 +384,14 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         )
         return replace(best, objective=objective)
 
+    def _heats(self) -> Heats:
+        """When several runs are compared, and the worse given up."""
+        return SEEDED if self.init_params == "kmeans" else RANDOM
+
+    def _n_start(self, n_rows: int | None = None, n_features: int = 1) -> int:
+        """How many components a fit starts with, to so many rows of positive weight; the most it may be."""
+        return int(self.n_components)
+
     def _last_fit(self, data: Data) -> tuple[Any, float] | None:
         """Parameters and bound that a warm start continues from, None where there are none."""
         if not (self.warm_start and hasattr(self, "converged_")):
@@ -397,7 +406,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         parameters = attribute_parameters(self, self._structure(), needs_covariances=True)
         before = dict(zip(("n_components", "n_features"), parameters.means.shape))
         for name, now in (("n_components", self.n_components), ("n_features", n_features)):
-            if before[name] != now:
+            if before[name] != now and now != "auto":
                 raise ValueError(f"{what}, which had {name} = {before[name]}; now {name} = {now}. {remedy}")
         return parameters
 

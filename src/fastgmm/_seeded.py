@@ -56,7 +56,7 @@ class SeededMixture(MixtureEstimator):
         return seeding.initial_parameters(
             data,
             self._structure(),
-            self.n_components,
+            self._n_start(data.n_positive, data.n_features),
             init_params=self.init_params,
             options=options,
             random_state=random_state,

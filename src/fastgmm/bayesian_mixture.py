@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -13,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from . import conversion, em
 from ._attributes import attributes_of_parameters
 from ._bayesian import BayesianMixin
+from ._moving import AUTO, MovesMixin
 from ._parameter_validation import check_assignment, check_covariance_prior, check_parameter
 from ._seeded import SeededMixture
 from .data_moments import mean_and_covariance
@@ -24,7 +26,7 @@ from .variational.posterior import mean_weights
 from .variational.prior import DISTRIBUTION, PROCESS
 
 
-class BayesianGaussianMixture(BayesianMixin, SeededMixture):
+class BayesianGaussianMixture(MovesMixin, BayesianMixin, SeededMixture):
     """Variational Bayesian Gaussian mixture.
 
     A drop-in for :class:`sklearn.mixture.BayesianGaussianMixture`: the same constructor, methods and
@@ -36,8 +38,9 @@ class BayesianGaussianMixture(BayesianMixin, SeededMixture):
 
     Parameters
     ----------
-    n_components : int, default=1
-        Number of components, the most that can be found.
+    n_components : int or 'auto', default=1
+        Number of components, the most that can be found. 'auto': as many as the lower bound is highest with,
+        found by `moves` from more or fewer of them; those without rows are left out.
 
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
         Expected covariances: a matrix for each component, one matrix for all, a diagonal for each, or one
@@ -55,7 +58,7 @@ class BayesianGaussianMixture(BayesianMixin, SeededMixture):
 
     n_init : int, default=1
         Number of starts, of which the run with the largest `lower_bound_` is kept; from three on runs race,
-        as in :class:`GaussianMixture`.
+        as in :class:`GaussianMixture`, unless they make moves.
 
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
         How responsibilities are started where nothing is given: from clusters, from rows chosen far apart, at
@@ -68,7 +71,8 @@ default='dirichlet_process'
 
     weight_concentration_prior : float or None, default=None
         The process' gamma, or the Dirichlet distribution's alpha, in rows. Small values leave components
-        empty. None: ``1 / n_components``.
+        empty. None: ``1 / n_components``; 1 with ``n_components='auto'``, since bounds of different numbers
+        of components can be compared under one prior only.
 
     mean_precision_prior : float or None, default=None
         How many rows the prior of the means weighs. None: 1.
@@ -126,6 +130,18 @@ default='dirichlet_process'
     max_time : float or None, default=None
         Seconds after which `fit` ends with the best so far.
 
+    moves : {'all', 'merge', 'split', 'birth'}, list of them or None, default=None
+        Moves from one optimum to a higher one: components that are better one are merged, those that are
+        better two are split, and new ones are made for the rows that are explained worst. After each, EM goes
+        on; the move is kept only where the lower bound of all rows has risen, else taken back. With a number
+        of components these stay as many, some of them without rows. `max_iter` counts the iterations of moves
+        that were taken back, too. None: no moves, and all of them with ``n_components='auto'``. Not with
+        `checkpoint`.
+
+    max_components : int or None, default=None
+        Most components of ``n_components='auto'``. None: 256. Nor are there more than one for each
+        ``2 * (n_features + 1)`` rows.
+
     Attributes
     ----------
     weights_ : ndarray of shape (n_components,)
@@ -159,7 +175,11 @@ default='dirichlet_process'
         `lower_bound_` of each iteration.
 
     history_ : dict of list
-        What the kept run recorded at each iteration, as in :class:`GaussianMixture`.
+        What the kept run recorded at each iteration, as in :class:`GaussianMixture`. With moves, iterations
+        of those that were taken back are not in it, and ``history_['moves']`` lists all that were tried:
+        after which iteration, 'merge', 'split' or 'birth', components before and after, lower bound before
+        and after, and whether it was kept; 'empty' where 'auto' left out components of less than one row in
+        the end, at a cost of less than a nat.
 
     n_repairs_ : int
         Repairs of components in the kept run.
@@ -181,6 +201,9 @@ default='dirichlet_process'
 
     covariance_prior_ : ndarray, float for 'spherical'
         The prior that was used.
+
+    n_components_ : int
+        Number of components of the posterior: `n_components`, or what 'auto' has found.
 
     n_effective_components_ : int
         Number of components with at least 1 % of the rows, and more than n_features + 1 of them.
@@ -204,6 +227,11 @@ default='dirichlet_process'
     matrices, whose scale matrix is restricted: to one for all components, a diagonal, a multiple of the
     identity.
 
+    How many components are found depends on `covariance_prior`, which counts for `degrees_of_freedom_prior`
+    rows of each. The default is the spread of all rows: clusters that are much tighter, and of few rows, cost
+    much evidence and are merged with their neighbours. Give covariances of the size that clusters should
+    have, where it is known.
+
     Examples
     --------
     >>> import numpy as np
@@ -215,10 +243,16 @@ default='dirichlet_process'
     2
     >>> mixture.compact().weights_.round(1)
     array([0.6, 0.4])
+
+    The number of components can be found as well:
+
+    >>> BayesianGaussianMixture(n_components="auto", random_state=0).fit(X).n_components_
+    2
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **SeededMixture._parameter_constraints,
+        **MovesMixin._parameter_constraints,
         "weight_concentration_prior_type": [StrOptions({PROCESS, DISTRIBUTION})],
         "weight_concentration_prior": [None, Interval(Real, 0.0, None, closed="neither")],
         "mean_precision_prior": [None, Interval(Real, 0.0, None, closed="neither")],
@@ -231,7 +265,7 @@ default='dirichlet_process'
     def __init__(
         self,
         *,
-        n_components: int = 1,
+        n_components: int | str = 1,
         covariance_type: str = "full",
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
@@ -259,6 +293,8 @@ default='dirichlet_process'
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 10,
         max_time: float | None = None,
+        moves: str | Collection[str] | None = None,
+        max_components: int | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -288,6 +324,8 @@ default='dirichlet_process'
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.max_time = max_time
+        self.moves = moves
+        self.max_components = max_components
 
     # ---- fit ---------------------------------------------------------------------------------------------
 
@@ -307,7 +345,7 @@ default='dirichlet_process'
                 "means_init and precisions_init instead."
             )
         responsibilities, labels = check_assignment(
-            self.responsibilities_init, "responsibilities_init", n_rows, self.n_components
+            self.responsibilities_init, "responsibilities_init", n_rows, self._n_start()
         )
         return {**given, "responsibilities": responsibilities, "labels": labels}
 
@@ -327,7 +365,7 @@ default='dirichlet_process'
         concentration, precision = self.weight_concentration_prior, self.mean_precision_prior
         return Prior(
             self.weight_concentration_prior_type,
-            1.0 / self.n_components if concentration is None else float(concentration),
+            self._default_concentration() if concentration is None else float(concentration),
             1.0 if precision is None else float(precision),
             mean,
             float(dof),
@@ -386,9 +424,17 @@ default='dirichlet_process'
         Returns
         -------
         mixture : sklearn.mixture.BayesianGaussianMixture
-            Fitted if this one is.
+            Fitted if this one is, with as many components as were found.
+
+        Raises
+        ------
+        NotFittedError
+            If `n_components` is 'auto', which scikit-learn does not have, and nothing was found yet.
         """
-        return conversion.to_sklearn(self, "BayesianGaussianMixture")
+        theirs = conversion.to_sklearn(self, "BayesianGaussianMixture")
+        if self.n_components == AUTO:
+            theirs.n_components = self.n_components_
+        return theirs
 
     @classmethod
     def from_sklearn(cls, mixture: Any, **params: Any) -> Self:

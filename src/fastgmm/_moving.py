@@ -1,0 +1,127 @@
+"""Fits with moves: what is allowed, and how many components are started with and may be found."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from numbers import Integral
+from typing import Any, ClassVar
+
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from . import em
+from ._progress import Progress
+from ._seeded import SeededMixture
+from .frame import Frame
+from .loop_state import Keeper
+from .objective import Objective
+from .restarts import Heats
+from .sources import Data
+from .variational import Evidence
+from .variational.moves import ALL, MOST, ROWS_PER_FEATURE, START, Search
+
+AUTO = "auto"
+# weight_concentration_prior where the number of components is not given: a stick's share is uniform then, and
+# so are Dirichlet weights.
+CONCENTRATION = 1.0
+
+
+class MovesMixin(SeededMixture):
+    """Mixtures whose number of components may be 'auto'.
+
+    The constructor has `moves` and `max_components`.
+    """
+
+    n_components: int | str
+    moves: str | Collection[str] | None
+    max_components: int | None
+    checkpoint: Any
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [*SeededMixture._parameter_constraints["n_components"], StrOptions({AUTO})],
+        "moves": [None, StrOptions({"all", *ALL}), list, tuple],
+        "max_components": [None, Interval(Integral, 1, None, closed="left")],
+    }
+
+    @property
+    def n_components_(self) -> int:
+        """Number of components of the posterior."""
+        check_is_fitted(self, "means_")
+        return len(self.means_)
+
+    def _default_concentration(self) -> float:
+        return CONCENTRATION if isinstance(self.n_components, str) else 1.0 / self.n_components
+
+    def _allowed_moves(self) -> tuple[str, ...]:
+        """The moves that a fit may make; all that is given is checked."""
+        free = self.n_components == AUTO
+        given = self.moves
+        chosen: tuple[str, ...] = ()
+        if given == "all" or (given is None and free):
+            chosen = ALL
+        elif given is not None:
+            chosen = (given,) if isinstance(given, str) else tuple(given)
+        for move in chosen:
+            if move not in ALL:
+                raise ValueError(f"moves holds {move!r}; there are {', '.join(map(repr, ALL))}.")
+        if chosen and self.checkpoint is not None:
+            raise ValueError(
+                "checkpoint is given, and moves are to be made, of which a checkpoint keeps nothing. Set "
+                "checkpoint=None, or a number of components and moves=None."
+            )
+        starts = ("responsibilities_init", "weights_init", "means_init", "precisions_init")
+        for name in starts if free else ():
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} is given, and n_components='auto', which makes its own start. Set n_components "
+                    "to the number of components that are given, and moves='all'."
+                )
+        return chosen
+
+    def _fit(self, X: Any, sample_weight: Any) -> Any:
+        self._allowed_moves()
+        return super()._fit(X, sample_weight)
+
+    def _n_start(self, n_rows: int | None = None, n_features: int = 1) -> int:
+        if self.n_components != AUTO:
+            return int(self.n_components)
+        return min(START, self._n_most(n_rows, n_features))
+
+    def _n_most(self, n_rows: int | None, n_features: int) -> int:
+        """Most components that a fit may find."""
+        most = MOST if self.max_components is None else int(self.max_components)
+        return most if n_rows is None else max(min(most, n_rows // (ROWS_PER_FEATURE * (n_features + 1))), 1)
+
+    def _heats(self) -> Heats:
+        # how high a run with moves ends does not show early
+        heats = super()._heats()
+        return heats._replace(first=int(self.max_iter)) if self._allowed_moves() else heats
+
+    def _run(
+        self,
+        data: Data,
+        start: Any,
+        options: em.EMOptions,
+        previous_bound: float,
+        report: Progress,
+        frame: Frame | None,
+        keeper: Keeper | None,
+        objective: Objective | None,
+    ) -> em.EMResult:
+        allowed = self._allowed_moves()
+        if not allowed or options.max_iter == 0:
+            return super()._run(data, start, options, previous_bound, report, frame, keeper, objective)
+        assert isinstance(objective, Evidence)
+        assert frame is not None
+        free = self.n_components == AUTO
+        search = Search(
+            data,
+            objective,
+            options,
+            frame,
+            allowed=allowed,
+            n_most=self._n_most(data.n_positive, data.n_features) if free else start.weights.size,
+            free=free,
+            on_iteration=report,
+        )
+        return search.run(start, previous_bound)
