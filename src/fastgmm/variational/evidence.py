@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaln, digamma, gammaln, logsumexp
+from scipy.special import betaln, digamma, gammaln
 
 from .._typing import BoolArray, FloatArray
 from ..parameters import Parameters
@@ -30,9 +30,15 @@ from .prior import DISTRIBUTION, Prior
 LOG_PI = float(np.log(np.pi))
 
 
-class Scores(NamedTuple):
-    """Weights that rows are scored by: normalised logarithms, and what normalising took from each."""
+class Derived(NamedTuple):
+    """What follows from the parameters of a posterior.
 
+    log_weights : that rows are scored by, (K,), normalised
+    shift : what normalising took from each of them
+    """
+
+    parameters: Parameters
+    posterior: Posterior
     log_weights: FloatArray
     shift: float
 
@@ -62,6 +68,7 @@ class Evidence:
     ) -> None:
         self.structure, self.prior, self.total_weight = structure, prior, total_weight
         self.reg_covar, self.n_threads = reg_covar, n_threads
+        self._kept: list[Derived] = []
         with np.errstate(divide="ignore"):
             log_det = structure.log_det(prior.covariance, prior.mean.size)
         # Of a column that is constant the default prior is singular and the bound minus infinity: what makes
@@ -71,22 +78,22 @@ class Evidence:
     # ---- what the loop asks for --------------------------------------------------------------------------
 
     def scored(self, parameters: Parameters) -> Parameters:
-        return parameters._replace(weights=np.exp(self._scores(parameters).log_weights))
+        return parameters._replace(weights=np.exp(self._derived(parameters).log_weights))
 
     def estimate(self, statistics: Statistics, previous: Parameters | None) -> Estimate:
         _, means, covariances = self.structure.moments(statistics, self.reg_covar)
         return self._estimate(statistics.weight, means, covariances)
 
     def found(self, statistics: Statistics, parameters: Parameters) -> float:
-        log_likelihood = statistics.log_likelihood + self._scores(parameters).shift * statistics.total_weight
+        log_likelihood = statistics.log_likelihood + self._derived(parameters).shift * statistics.total_weight
         return float(log_likelihood - self.divergence(parameters))
 
     def reached(self, statistics: Statistics, before: Parameters, after: Parameters, found: float) -> float:
         # of the old responsibilities, the entropy is log p less the scores, both summed over rows
-        old = self._scores(before)
-        log_likelihood = statistics.log_likelihood + old.shift * statistics.total_weight
-        entropy = log_likelihood - self._summed_scores(statistics, before, old)
-        scores = self._summed_scores(statistics, after, self._scores(after))
+        shift = self._derived(before).shift
+        log_likelihood = statistics.log_likelihood + shift * statistics.total_weight
+        entropy = log_likelihood - self._summed_scores(statistics, before)
+        scores = self._summed_scores(statistics, after)
         return float(entropy + scores - self.divergence(after))
 
     def start(self, parameters: Parameters) -> Parameters:
@@ -98,7 +105,21 @@ class Evidence:
 
     def posterior(self, parameters: Parameters) -> Posterior:
         """The posterior that these parameters are of."""
-        return posterior_of(self.prior, parameters.weights * self.total_weight, self.structure.pooled)
+        return self._derived(parameters).posterior
+
+    def _derived(self, parameters: Parameters) -> Derived:
+        """What follows from these parameters; kept for the last two, which an iteration asks for again."""
+        for kept in self._kept:
+            if kept.parameters is parameters:
+                return kept
+        counts = parameters.weights * self.total_weight
+        posterior = posterior_of(self.prior, counts, self.structure.pooled)
+        logs = mean_log_weights(posterior.concentration) + log_blur(posterior, parameters.means.shape[1])
+        largest = logs.max()
+        shift = float(largest + np.log(np.exp(logs - largest).sum()))
+        derived = Derived(parameters, posterior, logs - shift, shift)
+        self._kept = [derived, *self._kept[:1]]
+        return derived
 
     def _estimate(self, counts: FloatArray, means: FloatArray, covariances: FloatArray) -> Estimate:
         """Posterior of rows with these counts, means and covariances (Bishop 10.60 to 10.63)."""
@@ -123,17 +144,12 @@ class Evidence:
 
     # ---- bound -------------------------------------------------------------------------------------------
 
-    def _scores(self, parameters: Parameters) -> Scores:
-        posterior = self.posterior(parameters)
-        logs = mean_log_weights(posterior.concentration) + log_blur(posterior, parameters.means.shape[1])
-        shift = float(logsumexp(logs))
-        return Scores(logs - shift, shift)
-
-    def _summed_scores(self, statistics: Statistics, parameters: Parameters, scores: Scores) -> float:
+    def _summed_scores(self, statistics: Statistics, parameters: Parameters) -> float:
         """Scores of all rows and components, by responsibility."""
         D = parameters.means.shape[1]
+        _, _, log_weights, shift = self._derived(parameters)
         log_roots = self.structure.log_det_roots(parameters)
-        constants = scores.log_weights + scores.shift + log_roots - D * HALF_LOG_2PI
+        constants = log_weights + shift + log_roots - D * HALF_LOG_2PI
         return float(statistics.weight @ constants) - 0.5 * self.structure.squares(statistics, parameters)
 
     def divergence(self, parameters: Parameters) -> float:
