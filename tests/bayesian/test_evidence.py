@@ -23,11 +23,19 @@ def assert_bounds(found, expected, tolerance=BOUND):
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
-def assert_as_oracle(X, K, kind, covariance_type, *, weight=None, reg_covar=0.0, n_iter=N_ITER, rounding=0.0, **options):
+def assert_as_oracle(
+    X, K, kind, covariance_type, *, weight=None, reg_covar=0.0, n_iter=N_ITER, rounding=0.0, **options
+):
     start = fits.random_responsibilities(len(X), K)
     options = {"weight_concentration_prior_type": kind, "covariance_type": covariance_type, **options}
     mixture = fits.fitted(
-        X, weight, n_components=K, responsibilities_init=start, max_iter=n_iter, reg_covar=reg_covar, **options
+        X,
+        weight,
+        n_components=K,
+        responsibilities_init=start,
+        max_iter=n_iter,
+        reg_covar=reg_covar,
+        **options,
     )
     prior = oracle.prior_of(mixture)
     q, bounds = oracle.iterate(
