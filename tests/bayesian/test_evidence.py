@@ -15,7 +15,7 @@ from fastgmm import BayesianGaussianMixture
 POSTERIOR = 1e-8
 # The bound, relative: promised.
 BOUND = 1e-9
-N_ITER = 6
+N_ITER = 4
 
 
 def assert_bounds(found, expected, tolerance=BOUND):
@@ -54,7 +54,7 @@ def test_sizes(covariance_type, kind, size):
     n_rows, D, K = size
     X = fits.rows_of(n_rows, D)
     options = {} if n_rows > D else fits.given_prior(D, covariance_type)
-    mixture, q = assert_as_oracle(X, K, kind, covariance_type, n_iter=3, **options)
+    mixture, q = assert_as_oracle(X, K, kind, covariance_type, n_iter=2, **options)
     np.testing.assert_allclose(mixture.weights_, oracle.mean_weights(q).astype(float), rtol=1e-9)
 
 

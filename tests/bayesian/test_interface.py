@@ -322,7 +322,7 @@ CHANGES = {
     "no prior": (changed_parameters(weight_concentration_prior_type=None), "parameters are missing"),
     "bad prior": (changed_parameters(weight_concentration_prior_type="x"),
                   "The 'weight_concentration_prior_type' parameter"),
-    "bad gamma": (changed_parameters(weight_concentration_prior=-1), "'weight_concentration_prior' parameter"),
+    "bad gamma": (changed_parameters(weight_concentration_prior=-1), "'weight_concentration_prior' param"),
     "prior in the header": (changed_parameters(mean_prior=[0, 0]), "its parameters are malformed"),
     "wrong labels": (
         lambda m: m.update(responsibilities_init=np.ones(3, bool)), "responsibilities_init has the type"),

@@ -17,7 +17,7 @@ from variational_oracle import DISTRIBUTION, KINDS
 # what it is summed from has.
 ROUNDING = 1e-11
 EXAMPLES, THOROUGH = 250, 5000
-FEW, THOROUGH_FEW = 20, 400
+FEW, THOROUGH_FEW = 10, 400
 
 
 def examples(few: int, many: int, thorough: bool) -> Any:
@@ -84,7 +84,7 @@ class Case(NamedTuple):
             "weight_concentration_prior_type": self.kind,
             "responsibilities_init": fits.random_responsibilities(self.n_rows, self.n_components, self.seed),
             "reg_covar": 0.0,
-            "max_iter": 8,
+            "max_iter": 5,
             "n_jobs": 1,
             **self.prior(covariance_type, X),
         }
