@@ -10,7 +10,7 @@ import sklearn.mixture
 from sklearn.exceptions import ConvergenceWarning
 from variational_oracle import KINDS
 
-from fastgmm import BayesianGaussianMixture
+from fastgmm import BayesianGaussianMixture, RepairWarning
 
 # rows, features, components: a single component, more of them than clusters, one feature, many, as few rows
 # as can be
@@ -55,11 +55,12 @@ def given_prior(n_features: int, covariance_type: str, seed: int = 0) -> dict[st
     }
 
 
-def fitted(X, sample_weight=None, **options) -> BayesianGaussianMixture:
+def fitted(X, sample_weight=None, *, when_repaired="error", **options) -> BayesianGaussianMixture:
     """Ours, 20 iterations unless said; nobody minds that they do not converge."""
     mixture = BayesianGaussianMixture(**{"max_iter": 20, "tol": 0.0, "random_state": 1, **options})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter(when_repaired, RepairWarning)
         return mixture.fit(X, sample_weight=sample_weight)
 
 

@@ -21,7 +21,8 @@ from typing import Any
 import datasets
 import numpy as np
 
-from fastgmm import BlockRows, GaussianMixture, _estimator, archive, em, pruning
+from fastgmm import BayesianGaussianMixture, BlockRows, GaussianMixture, _estimator, archive, em, pruning
+from fastgmm.persistence import POSTERIOR
 from fastgmm.sources import base, streamed
 
 
@@ -87,6 +88,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "n_components": 9, "reg_covar": 0.0, "init_params": "random_from_data", "acceleration": "anderson",
         "n_init": 3, "max_iter": 30,
     },
+    "bayesian": {"weight_concentration_prior_type": "dirichlet_distribution", "tol": 1e-3},
+    "bayesian accelerated": {"covariance_type": "tied", "acceleration": "anderson", "tol": 1e-6},
+    "bayesian stream": {"random_state": None, "max_iter": 12, "init_params": "random_from_data"},
 }  # fmt: skip
 ROWS = {
     "repairs": collapsing,
@@ -94,6 +98,7 @@ ROWS = {
     "accelerated repairs": collapsing,
     "float32 that rests": correlated,
     "stream": blocks,
+    "bayesian stream": blocks,
     "pruned": separated,
     "pruned stream": separated_blocks,
 }
@@ -105,12 +110,12 @@ def rows_of(name: str) -> Any:
     return overlapping(np.float32 if "float32" in name else np.float64)
 
 
-def mixture_of(name: str, **more: Any) -> GaussianMixture:
+def mixture_of(name: str, **more: Any) -> Any:
     options = {"n_components": 5, "tol": 1e-5, "max_iter": 30, "random_state": 7, "checkpoint_every": 3}
     options |= OPTIONS[name] | more
     if options["random_state"] is np.random.RandomState:
         options["random_state"] = np.random.RandomState(7)
-    return GaussianMixture(**options)
+    return (BayesianGaussianMixture if "bayesian" in name else GaussianMixture)(**options)
 
 
 def prepare(name: str) -> None:
@@ -120,13 +125,16 @@ def prepare(name: str) -> None:
     pruning.set_pruning_choice("always" if "pruned" in name else "never")
 
 
-def ended(mixture: GaussianMixture) -> dict[str, str]:
+def ended(mixture: Any) -> dict[str, str]:
     """All that a fit ends with but its seconds, bit for bit."""
     history = {name: values for name, values in mixture.history_.items() if "seconds" not in name}
     result = {
         name: hashlib.sha256(getattr(mixture, name).tobytes()).hexdigest()
         for name in ("weights_", "means_", "covariances_", "precisions_cholesky_")
     }
+    for name in POSTERIOR:
+        if hasattr(mixture, name):
+            result[name] = repr(np.array(getattr(mixture, name)).tolist())
     for name in ("lower_bounds_", "lower_bound_", "n_iter_", "converged_", "n_repairs_"):
         result[name] = repr(getattr(mixture, name))
     result["history_"] = repr(history)

@@ -114,7 +114,7 @@ def test_killed_fits_end_with_the_same_bits(tmp_path):
         "float32",
         "stream",
     ]
-    names += ["pruned stream", "repairs"]
+    names += ["pruned stream", "repairs", "bayesian accelerated"]
     assert_unharmed(killed(tmp_path, 2, names), names, 2)
 
 

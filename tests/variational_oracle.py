@@ -1,8 +1,8 @@
-"""Slow, obvious reference for variational Bayesian mixtures: posterior, responsibilities, evidence lower bound.
+"""Slow, obvious reference for variational Bayesian mixtures: posterior and evidence lower bound.
 
-All is written out from responsibilities of all rows (N, K), term by term as in Bishop 2006, 10.57 to 10.77 and
-appendix B, in ``longdouble``; digamma and log-gamma are mpmath's. The model is that of full matrices. For the
-other covariance types the scale matrices of the Wishart posteriors are restricted, and nothing else is.
+All is written out from responsibilities of all rows (N, K), term by term as in Bishop 2006, 10.57 to 10.77
+and appendix B, in ``longdouble``; digamma and log-gamma are mpmath's. The model is that of full matrices. For
+the other covariance types the scale matrices of the Wishart posteriors are restricted, and nothing else is.
 
 Nothing here is fast, clever or shared with the package.
 """
@@ -243,7 +243,7 @@ def log_dirichlet_norm(alpha) -> REAL:
 def evidence(X, resp, q: Posterior, prior: Prior, sample_weight=None) -> REAL:
     """The evidence lower bound of all rows (10.70): every term by itself."""
     X, share = real(X), real(resp) * row_weights(X, sample_weight)[:, None]
-    N, D, K = *X.shape, len(q.means)
+    D, K = X.shape[1], len(q.means)
     dets, expected_logs = log_dets(q.dof, q.inverse_scales), log_weights(q)
     safe = np.where(resp > 0, real(resp), 1)
 

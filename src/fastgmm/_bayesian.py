@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,7 +116,15 @@ class BayesianMixin(FittedMixture):
         parts = concentration if in_two else (concentration, NO_SECOND)
         kind = KINDS.get(self.weight_concentration_prior_type)
         dof = np.atleast_1d(self.degrees_of_freedom_)
-        return (*parts, kind, self.mean_precision_, dof, self.weights_, self.means_, self.precisions_cholesky_)
+        return (
+            *parts,
+            kind,
+            self.mean_precision_,
+            dof,
+            self.weights_,
+            self.means_,
+            self.precisions_cholesky_,
+        )
 
     def _scored_by(self, n_threads: int, weighted: bool = True) -> Scorer:
         structure, parameters, posterior = self._posterior()
@@ -257,10 +265,10 @@ class BayesianMixin(FittedMixture):
         NotFittedError
             If the mixture has no parameters yet.
         ValueError
-            If `n_draws` is less than 1.
+            If `n_draws` is no integer or less than 1.
         """
-        if n_draws < 1:
-            raise ValueError(f"n_draws must be at least 1, got {n_draws!r}.")
+        if not (isinstance(n_draws, Integral) and n_draws >= 1):
+            raise ValueError(f"n_draws must be an integer, at least 1, got {n_draws!r}.")
         _, parameters, posterior = self._posterior()
         rng = check_random_state(self.random_state)
         weights = draws.draw_weights(posterior.concentration, int(n_draws), rng)

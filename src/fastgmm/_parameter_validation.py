@@ -147,7 +147,7 @@ def check_assignment(
     values: Any, name: str, n_rows: int, n_components: int
 ) -> tuple[FloatArray | None, LabelArray | None]:
     """Validate responsibilities (n_rows, n_components), or labels (n_rows,); what was given, and None."""
-    array = np.asarray(values)
+    array = np.asarray(on_host(values, name))
     if array.ndim == 1 and array.dtype.kind in "iu":
         if array.shape != (n_rows,):
             raise ValueError(f"{name} has {len(array)} labels, but X has {n_rows} rows.")
@@ -158,7 +158,7 @@ def check_assignment(
             )
         return None, array.astype(np.int64)
     text = "(n_samples, n_components), or that of integer labels, (n_samples,),"
-    responsibilities = check_parameter(values, name, (n_rows, n_components), text)
+    responsibilities = check_parameter(array, name, (n_rows, n_components), text)
     sums = responsibilities.sum(axis=1)
     bad = (responsibilities < 0).any(axis=1) | ~(np.abs(sums - 1.0) <= LARGEST_DEFECT)
     for row in np.flatnonzero(bad)[:1]:

@@ -15,7 +15,7 @@ from fastgmm import BayesianGaussianMixture
 POSTERIOR = 1e-8
 # The bound, relative: promised.
 BOUND = 1e-9
-N_ITER = 6
+N_ITER = 4
 
 
 def assert_bounds(found, expected, tolerance=BOUND):
@@ -23,11 +23,19 @@ def assert_bounds(found, expected, tolerance=BOUND):
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
-def assert_as_oracle(X, K, kind, covariance_type, *, weight=None, reg_covar=0.0, n_iter=N_ITER, rounding=0.0, **options):
+def assert_as_oracle(
+    X, K, kind, covariance_type, *, weight=None, reg_covar=0.0, n_iter=N_ITER, rounding=0.0, **options
+):
     start = fits.random_responsibilities(len(X), K)
     options = {"weight_concentration_prior_type": kind, "covariance_type": covariance_type, **options}
     mixture = fits.fitted(
-        X, weight, n_components=K, responsibilities_init=start, max_iter=n_iter, reg_covar=reg_covar, **options
+        X,
+        weight,
+        n_components=K,
+        responsibilities_init=start,
+        max_iter=n_iter,
+        reg_covar=reg_covar,
+        **options,
     )
     prior = oracle.prior_of(mixture)
     q, bounds = oracle.iterate(
@@ -46,7 +54,7 @@ def test_sizes(covariance_type, kind, size):
     n_rows, D, K = size
     X = fits.rows_of(n_rows, D)
     options = {} if n_rows > D else fits.given_prior(D, covariance_type)
-    mixture, q = assert_as_oracle(X, K, kind, covariance_type, n_iter=3, **options)
+    mixture, q = assert_as_oracle(X, K, kind, covariance_type, n_iter=2, **options)
     np.testing.assert_allclose(mixture.weights_, oracle.mean_weights(q).astype(float), rtol=1e-9)
 
 

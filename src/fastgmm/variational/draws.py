@@ -80,6 +80,8 @@ def gaussian_intervals(
     left = dof - D + 1.0
     spread = dof * variances[:, :, None] / left
     scale = np.sqrt(spread / posterior.mean_precision[:, None, None])
-    of_means = means[:, :, None] + scale * stats.t.ppf(tails, left)
-    of_variances = spread * left * stats.invgamma.ppf(tails, 0.5 * left, scale=0.5)
+    # of few degrees of freedom quantiles may be beyond the range of numbers: infinite
+    with np.errstate(over="ignore", divide="ignore"):
+        of_means = means[:, :, None] + scale * stats.t.ppf(tails, left)
+        of_variances = spread * left * stats.invgamma.ppf(tails, 0.5 * left, scale=0.5)
     return np.asarray(of_means), np.asarray(of_variances)
