@@ -331,4 +331,4 @@ class Search:
         return True
 
 
-_MOVES = ((MERGE, Search.merge), (SPLIT, Search.split), (BIRTH, Search.birth), (MERGE, Search.explore))
+_MOVES = ((MERGE, Search.merge), (SPLIT, Search.split), (MERGE, Search.explore), (BIRTH, Search.birth))
