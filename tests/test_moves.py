@@ -160,6 +160,19 @@ def test_merges_are_tried_that_cost_at_first(monkeypatch):
     assert mixture.lower_bound_ > auto(**options).fit(X).lower_bound_ + 10.0
 
 
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_a_constant_column_makes_no_components(covariance_type):
+    X, _ = blobs(4, seed=1)
+    constant = np.column_stack([X, np.full(len(X), 3.0)])
+    mixture = auto(covariance_type=covariance_type, max_iter=300).fit(constant)
+    if covariance_type != "spherical":  # whose variances it makes smaller
+        assert mixture.n_components_ == 4
+    assert np.isfinite(mixture.lower_bound_)
+    if covariance_type != "spherical":
+        with pytest.raises(ValueError, match="columns of X are constant"):
+            auto(covariance_type=covariance_type, reg_covar=0.0).fit(constant)
+
+
 def test_weights_count_rows():
     X, _ = blobs(4, n_rows=400)
     counts = np.random.default_rng(0).integers(0, 4, size=len(X))
