@@ -173,7 +173,7 @@ def _rand(mixture: Any, X: NDArray[np.float64], classes: NDArray[np.int64] | Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two seeds, one fold")
-    parser.add_argument("--only", choices=("synthetic", "real"), help="one of the two parts")
+    parser.add_argument("--only", choices=(*PLACINGS, "real"), help="one of the tables")
     options = parser.parse_args()
     seeds = range(2 if options.quick else SEEDS)
     print("# Numbers of components that are found\n")
@@ -183,9 +183,10 @@ def main() -> None:
         "else n_effective_components_. Rand: adjusted Rand index to the cluster that each row was drawn "
         "from; Bayes: of the most probable cluster by the true parameters.\n"
     )
-    for placing in PLACINGS if options.only != "real" else ():
-        print(f"{synthetic(placing, seeds)}\n", flush=True)
-    if options.only == "synthetic":
+    for placing in PLACINGS:
+        if options.only in (None, placing):
+            print(f"{synthetic(placing, seeds)}\n", flush=True)
+    if options.only not in (None, "real"):
         return
     print(real(1 if options.quick else FOLDS))
     print(

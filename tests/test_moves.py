@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import adjusted_rand_score
 
 from fastgmm import BayesianGaussianMixture
+from fastgmm.variational import moves
 
 TYPES = ("full", "tied", "diag", "spherical")
 PRIORS = ("dirichlet_process", "dirichlet_distribution")
@@ -147,6 +150,27 @@ def test_all_components_are_needed_elsewhere():
     assert mixture.lower_bound_ > stuck.lower_bound_ + 100.0
     assert adjusted_rand_score(np.array([0, 0, 1, 2])[labels], mixture.predict(X)) == 1.0
     assert check_history(mixture) == [("split", 0)]
+
+
+def test_merges_are_tried_that_cost_at_first(monkeypatch):
+    X = PCA(8, random_state=0).fit_transform(load_digits().data)[:900]
+    options = {"covariance_type": "spherical", "max_iter": 500}
+    mixture = auto(**options).fit(X)
+    monkeypatch.setattr(moves, "EXPLORED", 0)
+    assert mixture.lower_bound_ > auto(**options).fit(X).lower_bound_ + 10.0
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_a_constant_column_makes_no_components(covariance_type):
+    X, _ = blobs(4, seed=1)
+    constant = np.column_stack([X, np.full(len(X), 3.0)])
+    mixture = auto(covariance_type=covariance_type, max_iter=300).fit(constant)
+    if covariance_type != "spherical":  # whose variances it makes smaller
+        assert mixture.n_components_ == 4
+    assert np.isfinite(mixture.lower_bound_)
+    if covariance_type != "spherical":
+        with pytest.raises(ValueError, match="columns of X are constant"):
+            auto(covariance_type=covariance_type, reg_covar=0.0).fit(constant)
 
 
 def test_weights_count_rows():

@@ -31,7 +31,7 @@ def case(covariance_type, kind, labels, X, n_components):
         data, structure, data.frame(1, structure.common_scale), n_components, 1, labels=labels
     )
     parameters = evidence.estimate(statistics, None).parameters
-    scores = evidence._summed_scores(statistics, parameters, evidence._scores(parameters))
+    scores = evidence._summed_scores(statistics, parameters)
     return evidence, parameters, scores - evidence.divergence(parameters)
 
 

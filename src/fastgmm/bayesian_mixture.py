@@ -87,7 +87,8 @@ default='dirichlet_process'
     covariance_prior : float or array-like, default=None
         Inverse scale of the Wishart prior, in squared units of X: of shape (n_features, n_features) for
         'full' and 'tied', (n_features,) for 'diag', a number for 'spherical'. None: the covariance of X
-        (numpy.cov), or its diagonal, or the mean of that.
+        (numpy.cov), or its diagonal, or the mean of that; with moves plus `reg_covar` where that is singular,
+        as constant columns make it.
 
     random_state : int, RandomState instance or None, default=None
         Draws for starts, and for :meth:`sample` and :meth:`sample_parameters`.
@@ -382,7 +383,7 @@ default='dirichlet_process'
             if self.mean_prior is None:
                 prior = prior._replace(mean=mean)
             if self.covariance_prior is None:
-                prior = prior._replace(covariance=covariance)
+                prior = prior._replace(covariance=self._proper(covariance, options.reg_covar))
         return Evidence(structure, prior, data.total_weight, options.reg_covar, options.n_threads)
 
     def _last_fit(self, data: Data) -> tuple[Any, float] | None:

@@ -98,7 +98,8 @@ class Search:
         self.record: list[list[object]] = []  # of moves: iteration, name, sizes, bounds, whether it was kept
         self.result: em.EMResult
         self.n_spent = 0  # iterations of moves that were not accepted
-        self.tried_at: dict[str, float] = {}  # bound at which moves were last tried in vain
+        self.explored_at = -np.inf  # bound at which merges were last tried that cost at first
+        self.born_after = -1  # moves that had been kept when births were last tried
         D = data.n_features
         self.in_vain = np.empty((0, D + 1))  # components that are not to be split: counts and means
         self._belonging: tuple[Parameters, Belonging] | None = None
@@ -197,8 +198,9 @@ class Search:
     def explore(self) -> bool:
         """Merge pairs that are not quite one: EM may find that they are better so."""
         before = self.result.parameters
-        if before.weights.size < 2 or not self._is_new("explore"):
+        if before.weights.size < 2 or self.result.lower_bound - self.explored_at <= self._tol():
             return False
+        self.explored_at = self.result.lower_bound
         belonging = self._belongs()
         found = candidates(self.evidence, before, belonging, keep=not self.free)
         components = parts.of_parameters(self.evidence, before)
@@ -242,8 +244,10 @@ class Search:
         evidence, before = self.evidence, self.result.parameters
         components = parts.of_parameters(evidence, before)
         room = self._room(components)
-        if not room or not self._is_new(BIRTH):
+        n_kept = sum(kept is True for *_, kept in self.record)
+        if not room or self.born_after == n_kept:
             return False
+        self.born_after = n_kept
         belonging = self._belongs()
         born = birth(evidence, belonging, before.means.shape[1], self.frame, self.options)
         if born is None:
@@ -276,14 +280,6 @@ class Search:
             return ordered
         kept = parts.taken(ordered, np.arange(self.n_most), self.pooled)
         return kept._replace(counts=kept.counts * (ordered.counts.sum() / kept.counts.sum()))
-
-    def _is_new(self, name: str) -> bool:
-        """Whether the fit has come on since moves of this kind were tried."""
-        bound = self.result.lower_bound
-        if bound - self.tried_at.get(name, -np.inf) <= self._tol():
-            return False
-        self.tried_at[name] = bound
-        return True
 
     def _note(self, components: Components, which: IndexArray) -> None:
         """These components are not to be split."""
@@ -335,4 +331,4 @@ class Search:
         return True
 
 
-_MOVES = ((MERGE, Search.merge), (SPLIT, Search.split), (BIRTH, Search.birth), (MERGE, Search.explore))
+_MOVES = ((MERGE, Search.merge), (SPLIT, Search.split), (MERGE, Search.explore), (BIRTH, Search.birth))

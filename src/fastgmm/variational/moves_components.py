@@ -167,8 +167,8 @@ def _of_means(prior: Prior, counts: FloatArray, n_features: int) -> FloatArray:
 
 def _of_precisions(evidence: Evidence, dof: FloatArray, log_det: FloatArray, n_features: int) -> FloatArray:
     prior = evidence.prior
-    log_det_prior = -evidence.structure.log_det(prior.covariance, n_features)
-    before = log_wishart_norm(np.array([prior.degrees_of_freedom]), np.array([log_det_prior]), n_features)
+    log_det_prior = np.array([evidence.log_det_prior])
+    before = log_wishart_norm(np.array([prior.degrees_of_freedom]), log_det_prior, n_features)
     return np.asarray(before - log_wishart_norm(dof, log_det, n_features))
 
 

@@ -132,8 +132,10 @@ def _gains(
 ) -> dict[tuple[int, int], float]:  # fmt: skip
     """Rise of the bound by each merge; where it falls already without the entropy, without it."""
     first, second = pairs.T
-    rise = _rise_of_rows(evidence, components, alive, first, second, keep)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # of singular covariances
+        rise = _rise_of_rows(evidence, components, alive, first, second, keep)
     rise += _rise_of_counts(evidence, components.counts, alive, first, second, keep)
+    rise[np.isnan(rise)] = -np.inf
     return {
         (i, j): float(gain - belonging.lost_entropy(i, j)) if gain > 0.0 else float(gain)
         for i, j, gain in zip(first.tolist(), second.tolist(), rise, strict=True)
