@@ -108,8 +108,8 @@ class MovesMixin(SeededMixture):
         if not reg_covar > 0.0:
             raise ValueError(
                 "moves compare the evidence of components, which the default covariance_prior leaves "
-                "undefined: columns of X are constant. Leave them out, give covariance_prior, or set reg_covar "
-                "above 0."
+                "undefined: columns of X are constant. Leave them out, give covariance_prior, or set "
+                "reg_covar above 0."
             )
         added = np.eye(D) if np.ndim(covariance) == 2 else 1.0
         return np.asarray(covariance + reg_covar * added)
