@@ -149,9 +149,12 @@ def test_starts_that_are_given_in_part_are_left_alone(monkeypatch, given):
     )  # fmt: skip
 
 
-def test_mixtures_with_priors_are_left_alone(monkeypatch):
+@pytest.mark.parametrize(
+    "mixture", [BayesianGaussianMixture(n_components=6), GaussianMixture(6, prior="conjugate")]
+)
+def test_mixtures_with_priors_are_left_alone(monkeypatch, mixture):
     monkeypatch.setattr(sample_fit, "improved", None)  # not to be called
-    BayesianGaussianMixture(n_components=6, random_state=0, tol=1e9).fit(rows())
+    mixture.set_params(random_state=0, tol=1e9).fit(rows())
 
 
 def test_repairs_of_the_start_are_still_reported(monkeypatch):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from . import outputs
@@ -64,6 +65,9 @@ class CredibleIntervals(NamedTuple):
 class BayesianMixin(FittedMixture):
     """The attributes are the posterior: they are read anew by every call."""
 
+    # which of two scores is meant is for callers to say: it is no metadata, which meta-estimators route
+    __metadata_request__score: ClassVar[dict[str, str]] = {"predictive": UNUSED}
+
     def _posterior(self) -> tuple[Any, Parameters, Posterior]:
         """Structure, parameters and posterior, from the attributes as they are now; checked."""
         structure = self._structure()
@@ -107,7 +111,9 @@ class BayesianMixin(FittedMixture):
             if not value > least:
                 raise ValueError(f"{name} should be greater than {least:g}, but is {value!r}.")
         check_parameter(self.mean_prior_, "mean_prior_", (D,), "(n_features,)")
-        check_covariance_prior(self.covariance_prior_, "covariance_prior_", structure, D)
+        check_covariance_prior(
+            self.covariance_prior_, "covariance_prior_", structure, D, may_be_singular=True
+        )
 
     def _model_arrays(self) -> tuple[Any, ...]:
         concentration = self.weight_concentration_
@@ -168,8 +174,66 @@ class BayesianMixin(FittedMixture):
         """
         if not predictive:
             return super().score_samples(X, out)
-        scorer: Any = Predictive(*self._posterior(), effective_n_threads(self.n_jobs))
-        return np.asarray(self._outputs(outputs.LOG_DENSITY, X, out, scorer))
+        log_prob: FloatArray = self._outputs(outputs.LOG_DENSITY, X, out, self._predictive())
+        return log_prob
+
+    def _predictive(self) -> Any:
+        return Predictive(*self._posterior(), effective_n_threads(self.n_jobs))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, *, predictive: bool = False) -> float:
+        """Compute the mean over rows of :meth:`score_samples`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The rows, as in :meth:`fit`.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts. None: once.
+
+        predictive : bool, default=False
+            False: what rows are scored by, as scikit-learn, which is no density: not to be compared with the
+            log-likelihoods of other models, nor well suited to choose between mixtures. True: the logarithm
+            of the posterior predictive density, which can be.
+
+        Returns
+        -------
+        score : float
+            ``sum_n w_n score_n / sum_n w_n``.
+        """
+        summary = self._summary(X, sample_weight, self._predictive() if predictive else None)
+        return float(summary.log_likelihood / summary.total_weight)
+
+    def log_prob_components(self, X: Any, out: Any = None) -> FloatArray:
+        """Compute the expected log-density of each row under each component, weights left out.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The rows, as in :meth:`fit`; of a source also those of weight 0.
+
+        out : ndarray of shape (n_samples, n_components), float64, or a file's name, default=None
+            Where to write, as in :meth:`score_samples`.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples, n_components), float64
+            ``E[log N(x_n; mean_k, covariance_k)]`` under the posterior: less than the log-density at
+            `means_` and `covariances_`, the more so the fewer rows a component has. With ``E[log weight_k]``
+            added, its log-sum-exp over components is :meth:`score_samples`. `out`, where it is given, as
+            there.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`score_samples`.
+        MemoryError
+            If n_samples x n_components numbers do not fit into memory.
+        """
+        return super().log_prob_components(X, out)
 
     # ---- components in use -------------------------------------------------------------------------------
 
@@ -227,7 +291,8 @@ class BayesianMixin(FittedMixture):
         check_is_fitted(self, ["weights_", "means_", "covariances_"])
         weights = np.asarray(self.weights_, dtype=np.float64)[used]
         covariances = np.asarray(self.covariances_, dtype=np.float64)
-        names = ("reg_covar", "random_state", "n_jobs", "repair", "tol", "max_iter")
+        # not tol, which is of a mean over rows there, and of a sum here
+        names = ("reg_covar", "random_state", "n_jobs", "repair", "max_iter")
         mixture = GaussianMixture.from_parameters(
             weights / weights.sum(),
             np.asarray(self.means_, dtype=np.float64)[used],

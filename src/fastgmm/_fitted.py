@@ -95,9 +95,11 @@ class FittedMixture(DensityMixin, BaseEstimator):
         data.expect(self.scorer().n_features, getattr(self, "feature_names_in_", None))
         return data
 
-    def _summary(self, X: Any, sample_weight: Any) -> rows.RowSummary:
-        """Weighted sums over rows, without an array per row."""
-        streamed, scorer = self._streamed(X, sample_weight), self.scorer()
+    def _summary(self, X: Any, sample_weight: Any, scorer: Any = None) -> rows.RowSummary:
+        """Weighted sums over rows, without an array per row; None: by the scorer of the mixture."""
+        streamed = self._streamed(X, sample_weight)
+        if scorer is None:
+            scorer = self.scorer()
         if streamed is not None:
             return rows.summary_of_parts(streamed, scorer)
         X = check_rows(self, X, reset=False)

@@ -13,13 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from . import em
 from ._progress import Progress
 from ._seeded import SeededMixture
-from ._typing import FloatArray
 from .frame import Frame
 from .loop_state import Keeper
 from .objective import Objective
 from .restarts import Heats
 from .sources import Data
-from .variational import Evidence
+from .variational import Evidence, Prior
+from .variational.evidence import is_singular
 from .variational.moves import ALL, MOST, ROWS_PER_FEATURE, START, Search
 
 AUTO = "auto"
@@ -94,25 +94,22 @@ class MovesMixin(SeededMixture):
         most = MOST if self.max_components is None else int(self.max_components)
         return most if n_rows is None else max(min(most, n_rows // (ROWS_PER_FEATURE * (n_features + 1))), 1)
 
-    def _proper(self, covariance: FloatArray, reg_covar: float) -> FloatArray:
-        """A default prior's covariance, reg_covar added where moves are made and it is singular.
+    def _proper(self, prior: Prior, reg_covar: float) -> Prior:
+        """A prior of default covariance: reg_covar is added where moves are made and it is singular.
 
         Of a singular one each component's evidence is infinite, and mixtures of different numbers of them in
         use cannot be compared; as the rows have it, their constant columns have this variance.
         """
-        structure, D = self._structure(), np.size(covariance, 0) if np.ndim(covariance) else 1
-        with np.errstate(divide="ignore"):
-            singular = not np.isfinite(structure.log_det(covariance, D))
-        if not (singular and self._allowed_moves()):
-            return covariance
+        if not (self._allowed_moves() and is_singular(self._structure(), prior, 1)):
+            return prior
         if not reg_covar > 0.0:
             raise ValueError(
                 "moves compare the evidence of components, which the default covariance_prior leaves "
-                "undefined: columns of X are constant. Leave them out, give covariance_prior, or set "
-                "reg_covar above 0."
+                "undefined: columns of X are constant or depend on others. Leave them out, give "
+                "covariance_prior, or set reg_covar above 0."
             )
-        added = np.eye(D) if np.ndim(covariance) == 2 else 1.0
-        return np.asarray(covariance + reg_covar * added)
+        added = np.eye(prior.mean.size) if np.ndim(prior.covariance) == 2 else 1.0
+        return prior._replace(covariance=np.asarray(prior.covariance + reg_covar * added))
 
     def _heats(self) -> Heats:
         # how high a run with moves ends does not show early

@@ -169,10 +169,24 @@ def check_assignment(
     return responsibilities, None
 
 
-def check_covariance_prior(values: Any, name: str, structure: Any, n_features: int) -> FloatArray:
-    """Validate the covariance of one component: a matrix, a diagonal, or a number, positive definite."""
+def check_covariance_prior(
+    values: Any, name: str, structure: Any, n_features: int, *, may_be_singular: bool = False
+) -> FloatArray:
+    """Validate the covariance of one component: a matrix, a diagonal, or a number, positive definite.
+
+    may_be_singular : as that of rows is, of which a column is constant or depends on others
+    """
     shape = structure.covariance_shape(1, n_features)
     expected = shape if structure.pooled else shape[1:]
     array = check_parameter(values, name, expected, COVARIANCE_PRIOR_SHAPES[structure.name])
+    if may_be_singular:
+        matrix = array if array.ndim == 2 else np.diag(np.atleast_1d(array))
+        spread = np.abs(matrix).max()
+        if (
+            np.abs(matrix - matrix.T).max() > LARGEST_ASYMMETRY * spread
+            or np.linalg.eigvalsh(matrix).min() < -LARGEST_ASYMMETRY * spread
+        ):
+            raise ValueError(f"{name} should be symmetric and positive semi-definite.")
+        return array
     checked = check_positive_definite(array.reshape(shape), name, structure, shape)
     return checked.reshape(expected)

@@ -117,7 +117,8 @@ default='dirichlet_process'
         What happens to a component whose expected covariance is singular, which takes a prior that nearly is.
 
     acceleration : {'anderson'} or None, default=None
-        Combines the last steps to longer ones, as in :class:`GaussianMixture`.
+        Combines the last steps to longer ones, as in :class:`GaussianMixture`, for as long as all components
+        have rows.
 
     arithmetic : {'float64', 'float32'}, default='float64'
         Arithmetic of the passes that `fit` makes over float32 rows, as in :class:`GaussianMixture`.
@@ -170,7 +171,9 @@ default='dirichlet_process'
         Evidence lower bound of all rows, a sum with all its constants, of the responsibilities before the
         last iteration and the posterior after it. It is a lower bound of the logarithm of the evidence,
         ``log p(X)``, and can be compared between numbers of components and priors; not between covariance
-        types, which are approximations of one model. scikit-learn's lacks a constant.
+        types, which are approximations of one model. scikit-learn's lacks a constant. Where the default
+        `covariance_prior` is singular, as columns of X are constant or depend on others, there is no evidence
+        to bound, and bounds can be compared between equal numbers of components only.
 
     lower_bounds_ : list of float
         `lower_bound_` of each iteration.
@@ -383,15 +386,16 @@ default='dirichlet_process'
             if self.mean_prior is None:
                 prior = prior._replace(mean=mean)
             if self.covariance_prior is None:
-                prior = prior._replace(covariance=self._proper(covariance, options.reg_covar))
+                prior = self._proper(prior._replace(covariance=covariance), options.reg_covar)
         return Evidence(structure, prior, data.total_weight, options.reg_covar, options.n_threads)
 
     def _last_fit(self, data: Data) -> tuple[Any, float] | None:
         last = super()._last_fit(data)
         if last is None:
             return None
-        _, _, posterior = self._posterior()
-        counts = np.maximum(posterior.mean_precision - float(self.mean_precision_prior_), 0.0)
+        # what the rows have told is the same under another prior
+        precision = np.asarray(self.mean_precision_, dtype=np.float64)
+        counts = np.maximum(precision - float(self.mean_precision_prior_), 0.0)
         return last[0]._replace(weights=counts / data.total_weight), last[1]
 
     def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:

@@ -102,6 +102,10 @@ class ConjugatePrior:
         for name, value in changes.items():
             object.__setattr__(self, name, value)  # what dataclasses do themselves where they are frozen
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made like the first one, whose arrays cannot be written to either."""
+        return ConjugatePrior, tuple(getattr(self, field.name) for field in fields(self))
+
     def __eq__(self, other: object) -> bool:
         return self._values() == other._values() if isinstance(other, ConjugatePrior) else NotImplemented
 

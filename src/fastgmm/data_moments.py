@@ -12,6 +12,9 @@ from .frame import Frame
 from .sources import Data
 from .structures import STRUCTURES, Structure
 
+# An unbiased covariance is divided by the sum of the weights less one: of hardly more than one row, by noise.
+FEWEST_ROWS = 2.0
+
 
 def mean_and_covariance(
     data: Data, structure: Structure, frame: Frame, options: em.EMOptions, default_of: str | None
@@ -30,13 +33,13 @@ def mean_and_covariance(
     Raises
     ------
     ValueError
-        If the weights sum to no more than 1, of which there is no such covariance.
+        If the weights sum to less than 2, of which there is no such covariance to speak of.
     """
     total = data.total_weight
-    if default_of is not None and not total > 1.0:
+    if default_of is not None and not total >= FEWEST_ROWS:
         raise ValueError(
             f"the default {default_of} is the covariance of sum(sample_weight) = {total:.6g} rows, of "
-            f"which there must be more than one. Give {default_of}, or weights that count rows."
+            f"which there must be two or more. Give {default_of}, or weights that count rows."
         )
     one = STRUCTURES["diag" if structure.name in ("diag", "spherical") else "full"]
     options = replace(options, repair="floor", arithmetic="float64", acceleration=None)

@@ -95,7 +95,8 @@ class Maximiser:
         began = perf_counter()
         request = Request(parameters, centres, centred, score_map, self.n_active)
         statistics = self._pass(request)
-        if statistics.pairs_skipped:
+        # of a posterior the prior's share stands beside the little that may be lost
+        if statistics.pairs_skipped and self.objective.point_estimate:
             negligible = NEGLIGIBLE_IN_SINGLE if self.single else NEGLIGIBLE
             if lost_too_much(statistics, parameters, negligible):
                 statistics = self._pass(request._replace(forget=True))

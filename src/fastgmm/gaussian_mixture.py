@@ -58,9 +58,10 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
         How what is not given is started: from clusters, from rows chosen far apart, from random
         responsibilities, from random rows. Where there are many rows for the parameters (32,768 at least, and
-        160 per parameter) and neither weights nor precisions are given, 'kmeans' goes on with EM on a sample
-        of about one row in 16, at most `max_iter` iterations; what `fit` counts and reports are iterations
-        over all rows, of which far fewer are left (docs/performance.md). ``max_iter=0`` gives the clusters.
+        160 per parameter) and neither weights, precisions nor a prior are given, 'kmeans' goes on with EM on
+        a sample of about one row in 16, at most `max_iter` iterations; what `fit` counts and reports are
+        iterations over all rows, of which far fewer are left (docs/performance.md). ``max_iter=0`` gives the
+        clusters.
 
     weights_init : array-like of shape (n_components,), default=None
         Weights to start from, summing to 1; 0 is legal.

@@ -73,7 +73,7 @@ def repair_message(n_repairs: int, repaired: Iterable[int], how: str) -> str:
     return (
         f"{n_repairs} repair(s) of collapsed components (repair={how!r}); components: {names}. Their "
         "covariance was singular or too few rows were left to them. Try fewer components, a larger "
-        "reg_covar, or drop constant and duplicate columns."
+        "reg_covar (or covariance of the prior, where there is one), or drop constant and duplicate columns."
     )
 
 

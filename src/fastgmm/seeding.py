@@ -155,15 +155,29 @@ class _Start:
         self.n_components, self.options, self.objective = n_components, options, objective
 
     def _maximise(
-        self, collect: Callable[[FloatArray, BoolArray], Statistics], centres: FloatArray, centred: bool
+        self,
+        collect: Callable[[FloatArray, BoolArray], Statistics],
+        centres: FloatArray,
+        centred: bool,
+        of_all: bool = True,
     ) -> Start:
-        """M-step; `collect(centres, centred)` makes statistics, in float64 whatever the fit's arithmetic."""
+        """M-step; `collect(centres, centred)` makes statistics, in float64 whatever the fit's arithmetic.
+
+        of_all : whether they are of all rows of `data`, which may be a sample of many more
+        """
         options = replace(self.options, arithmetic="float64")
         maximiser = em.Maximiser(
             self.data, self.structure, self.frame, options, self.n_components, self.objective
         )
         about = np.full(self.n_components, centred)
-        parameters = maximiser.maximise(collect(centres, about), about, None, collect)[0]
+        stands_for = self.data.stands_for / self.data.n_rows if of_all else 1.0
+
+        def as_of_all(at: FloatArray, which: BoolArray) -> Statistics:
+            statistics = collect(at, which)
+            # a prior is to weigh as it will beside all rows
+            return statistics if self.objective is None else statistics.scaled(stands_for)
+
+        parameters = maximiser.maximise(as_of_all(centres, about), about, None, as_of_all)[0]
         return Start(parameters, tuple(sorted(maximiser.repairs.repaired)))
 
     def _accumulate(
@@ -281,7 +295,7 @@ class _Start:
             statistics = self._accumulate(rows, centres, centred, labels=labels)
             return statistics if others is None else replace(statistics, second=statistics.second + others)
 
-        return self._maximise(collect, rows.X, centred=True)
+        return self._maximise(collect, rows.X, centred=True, of_all=False)
 
     def _scatter_about_origin(self, data: ArrayData) -> FloatArray:
         """Sum of x x' over all rows, in the frame's units."""

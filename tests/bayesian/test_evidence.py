@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import bayesian_fits as fits
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import variational_oracle as oracle
 from variational_oracle import DISTRIBUTION, KINDS
 
 from fastgmm import BayesianGaussianMixture
+from fastgmm.blocks import ArrayData
 
 # Attributes after so many iterations: rounding of the sums, amplified by the map as in EM.
 POSTERIOR = 1e-8
@@ -168,6 +171,37 @@ def test_the_reference_integrates_to_one():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::fastgmm.RepairWarning")
+@pytest.mark.parametrize("column", ["constant", "sum of others"])
+def test_components_without_rows_beside_a_singular_prior(covariance_type, column):
+    """They are no smaller than scikit-learn's, and so nothing is repaired that it survives."""
+    X = fits.rows_of(200, 3, seed=7)
+    X[:, 1] = 5.0 if column == "constant" else X[:, 0] + X[:, 2]
+    options = {
+        "n_components": 12, "covariance_type": covariance_type, "random_state": 0, "max_iter": 60,
+        "weight_concentration_prior_type": "dirichlet_distribution", "weight_concentration_prior": 1e-3,
+    }  # fmt: skip
+    mixture = BayesianGaussianMixture(**options, repair="raise" if column == "constant" else "reseed").fit(X)
+    assert (mixture.mean_precision_ == 1.0).any()  # no rows at all
+    assert np.isfinite(mixture.lower_bounds_).all()
+
+
+def test_a_singular_prior_adds_nothing_per_component():
+    """Not the noise that is left of its determinant, which would decide between numbers of components."""
+    X = fits.rows_of(6, 8, seed=3)
+    options = {"max_iter": 0, "random_state": 0, "weight_concentration_prior": 1.0}
+    small, large = (BayesianGaussianMixture(n_components=K, **options) for K in (1, 4))
+    for mixture in (small, large):
+        mixture.set_params(max_iter=5)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mixture.fit(X)
+    assert np.linalg.matrix_rank(large.covariance_prior_) < 8
+    frame = ArrayData(X).frame(1)
+    evidence = large._objective(ArrayData(X), frame, large._options(1, np.inf))
+    assert evidence.log_det_prior == 0.0
+
+
 def test_constant_columns(covariance_type):
     """The default prior is singular then: the bound lacks what is minus infinity, and fits converge."""
     X = fits.rows_of(100, 3, seed=7)

@@ -21,13 +21,15 @@ from scipy.special import betaln, digamma, gammaln
 
 from .._typing import BoolArray, FloatArray
 from ..parameters import Parameters
-from ..score_map import HALF_LOG_2PI
+from ..score_map import EPSILON, HALF_LOG_2PI
 from ..statistics import Statistics
 from ..structures import Estimate, Structure
 from .posterior import LOG_2, Posterior, log_blur, mean_log_det, mean_log_weights, posterior_of
 from .prior import DISTRIBUTION, Prior
 
 LOG_PI = float(np.log(np.pi))
+# scikit-learn adds so many rows to each component.
+LEAST_COUNT = 10 * EPSILON
 
 
 class Derived(NamedTuple):
@@ -69,11 +71,10 @@ class Evidence:
         self.structure, self.prior, self.total_weight = structure, prior, total_weight
         self.reg_covar, self.n_threads = reg_covar, n_threads
         self._kept: list[Derived] = []
-        with np.errstate(divide="ignore"):
-            log_det = structure.log_det(prior.covariance, prior.mean.size)
-        # Of a column that is constant the default prior is singular and the bound minus infinity: what makes
-        # it so is the same whatever the posterior, and is left out.
-        self.log_det_prior = -log_det if np.isfinite(log_det) else 0.0  # of the scale matrix
+        # Where columns are constant or depend on others the default prior is singular, and the bound minus
+        # infinity. What makes it so is the same whatever the posterior, and is left out.
+        singular = is_singular(structure, prior, n_threads)
+        self.log_det_prior = 0.0 if singular else -structure.log_det(prior.covariance, prior.mean.size)
 
     # ---- what the loop asks for --------------------------------------------------------------------------
 
@@ -134,7 +135,9 @@ class Evidence:
             covariances /= posterior.degrees_of_freedom[0]
         else:
             per_component = (-1, *(1,) * (covariances.ndim - 1))
-            covariances = prior.covariance + counts.reshape(per_component) * covariances + between
+            # without any rows a covariance is no smaller than scikit-learn's, where the prior is singular
+            weight = (counts + LEAST_COUNT).reshape(per_component)
+            covariances = prior.covariance + weight * covariances + between
             covariances /= posterior.degrees_of_freedom.reshape(per_component)
         means = prior.mean + (counts / precision)[:, None] * away
         roots, singular = structure.factorised(means, covariances, self.reg_covar, self.n_threads)
@@ -178,6 +181,13 @@ class Evidence:
             + 0.5 * (traces - dof * D)
         )
         return float(terms.sum())
+
+
+def is_singular(structure: Structure, prior: Prior, n_threads: int) -> bool:
+    """Whether the covariance of the prior is singular to working precision."""
+    alone = prior.covariance if structure.pooled else np.asarray(prior.covariance)[None]
+    with np.errstate(all="ignore"):
+        return bool(structure.factorised(prior.mean[None], alone, 0.0, n_threads)[1].any())
 
 
 def of_weights(prior: Prior, concentration: FloatArray) -> float:

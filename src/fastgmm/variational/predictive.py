@@ -6,10 +6,14 @@ integrated out, and so it integrates to 1.
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from scipy.special import gammaln, logsumexp
 
 from .._typing import FloatArray, RowArray
+from ..blocks import ArrayData
+from ..kernels._pass import LOG_LIKELIHOOD, LOG_MAX
 from ..parameters import Parameters
 from ..scorer import Scorer
 from ..sources.base import rows_per_part
@@ -54,6 +58,28 @@ class Predictive:
         out = np.empty(len(X))
         self._write(X, "log_density", out)
         return out
+
+    def summary(self, data: ArrayData) -> FloatArray:
+        """Sums over rows, as a scorer's: of w log p. That of log max_k r_k is NaN: there are no r_k."""
+        head = np.zeros(LOG_MAX + 1)
+        head[LOG_MAX] = np.nan
+        n = rows_per_part(8)
+        for first in range(0, data.n_rows, n):
+            part = slice(first, min(first + n, data.n_rows))
+            scores = self.score_samples(data.X[part])
+            weight = data.sample_weight
+            head[LOG_LIKELIHOOD] += scores.sum() if weight is None else weight[part] @ scores
+        return head
+
+    @property
+    def _n_threads(self) -> int:
+        return self._scorer._n_threads
+
+    @_n_threads.setter
+    def _n_threads(self, n_threads: int) -> None:
+        # that of a worker is a copy, of which the scorer is not
+        self._scorer = copy(self._scorer)
+        self._scorer._n_threads = n_threads
 
     def _write(self, X: RowArray, name: str, out: FloatArray, hard: bool = False) -> None:
         n = rows_per_part(8 * self.n_components)
