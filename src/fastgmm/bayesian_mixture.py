@@ -153,7 +153,8 @@ default='dirichlet_process'
         Evidence lower bound of all rows, a sum with all its constants, of the responsibilities before the
         last iteration and the posterior after it. It is a lower bound of the logarithm of the evidence,
         ``log p(X)``, and can be compared between numbers of components and priors; not between covariance
-        types, which are approximations of one model. scikit-learn's lacks a constant.
+        types, which are approximations of one model. scikit-learn's lacks a constant. So does this one where
+        `covariance_prior_` is singular, as the default is for a constant column: it would be minus infinity.
 
     lower_bounds_ : list of float
         `lower_bound_` of each iteration.
