@@ -424,7 +424,7 @@ def test_rows_that_tell_no_scale_are_refused(rows, covariance_type, case):
     if survives:
         assert mixture.fit(X).n_repairs_ == 0
         return
-    message = "must be more than one" if case == "little weight" else r"default prior\.scale .* is singular"
+    message = "must be two or more" if case == "little weight" else r"default prior\.scale .* is singular"
     with pytest.raises(ValueError, match=message):
         mixture.fit(X, sample_weight=weight)
     assert not hasattr(mixture, "weights_")

@@ -17,6 +17,7 @@ from fastgmm import (
     em,
     seeding,
 )
+from fastgmm.blocks import ArrayData
 
 METHODS = ("score_samples", "score", "predict", "predict_proba", "log_prob_components")
 K, D = 2, 2
@@ -42,6 +43,7 @@ def no_work(monkeypatch):
     monkeypatch.setattr(seeding, "initial_parameters", worked)
     monkeypatch.setattr(bayesian_mixture, "mean_and_covariance", worked)
     monkeypatch.setattr(em, "run", worked)
+    monkeypatch.setattr(ArrayData, "frame", worked)
 
 
 OPTIONS = [
