@@ -23,7 +23,8 @@ def full(results: Results) -> str:
     for name, section in SECTIONS.items():
         rows = results.rows(name)
         if rows:
-            parts += [f"## {section.TITLE}", section.table(rows)]
+            days = sorted({row["when"][:10] for row in rows if "when" in row})
+            parts += [f"## {section.TITLE}", f"Measured on {', '.join(days)}.", section.table(rows)]
             if any(row["scale"] != 1.0 for row in rows):
                 parts.append("Some rows at reduced size: not comparable with published numbers.")
     return "\n\n".join(parts) + "\n"
@@ -47,6 +48,10 @@ def _machine(machine: dict[str, Any]) -> list[str]:
             [info["label"], info["version"], info["numpy"], ", ".join(sorted(blas)) or "-", note or "-"]
         )
     lines.append(render(["library", "version", "numpy", "BLAS core type", "note"], body))
+    lines.append(
+        "So it was in the last run. Sections were measured on the days they name, on machines of this kind; "
+        "which kernels the peers' BLAS took may have been others."
+    )
     if machine["environment"]:
         lines.append(
             "Set in the environment: "

@@ -237,13 +237,14 @@ class BayesianMixin(FittedMixture):
 
     # ---- components in use -------------------------------------------------------------------------------
 
-    def used_components(self, threshold: float = USED_FROM) -> IndexArray:
+    def used_components(self, threshold: float | None = None) -> IndexArray:
         """Components that have a say: numbers of those with rows enough.
 
         Parameters
         ----------
-        threshold : float, default=0.01
-            Least share of all rows. A component needs more than n_features + 1 rows besides.
+        threshold : float or None, default=None
+            Least share of all rows. A component needs more than n_features + 1 rows besides. None: 0.01; all
+            components that were found with ``n_components='auto'``.
 
         Returns
         -------
@@ -255,6 +256,10 @@ class BayesianMixin(FittedMixture):
         ValueError
             If `threshold` is not in [0, 1].
         """
+        if threshold is None and getattr(self, "n_components", None) == "auto":
+            return np.arange(self._posterior()[1].weights.size)
+        if threshold is None:
+            threshold = USED_FROM
         if not (isinstance(threshold, Real) and 0.0 <= float(threshold) <= 1.0):
             raise ValueError(f"threshold must be a number from 0 to 1, got {threshold!r}.")
         _, parameters, posterior = self._posterior()
@@ -264,15 +269,15 @@ class BayesianMixin(FittedMixture):
 
     @property
     def n_effective_components_(self) -> int:
-        """Number of components with at least 1 % of the rows, and more than n_features + 1 of them."""
+        """Number of components in use: of :meth:`used_components`."""
         return len(self.used_components())
 
-    def compact(self, threshold: float = USED_FROM) -> GaussianMixture:
+    def compact(self, threshold: float | None = None) -> GaussianMixture:
         """Make a plain mixture of the components in use.
 
         Parameters
         ----------
-        threshold : float, default=0.01
+        threshold : float or None, default=None
             As in :meth:`used_components`.
 
         Returns
@@ -287,7 +292,11 @@ class BayesianMixin(FittedMixture):
         """
         used = self.used_components(threshold)
         if not used.size:
-            raise ValueError(f"No component has a share of {threshold} of the rows; lower threshold.")
+            share = USED_FROM if threshold is None else threshold
+            raise ValueError(
+                f"No component has a share of {share} of the rows and more than n_features + 1 of them. "
+                "Lower threshold, or fit fewer components."
+            )
         check_is_fitted(self, ["weights_", "means_", "covariances_"])
         weights = np.asarray(self.weights_, dtype=np.float64)[used]
         covariances = np.asarray(self.covariances_, dtype=np.float64)

@@ -14,6 +14,7 @@ from . import em
 from ._progress import Progress
 from ._seeded import SeededMixture
 from .frame import Frame
+from .kernels._pass import MATRIX
 from .loop_state import Keeper
 from .objective import Objective
 from .restarts import Heats
@@ -63,6 +64,8 @@ class MovesMixin(SeededMixture):
             chosen = ALL
         elif given is not None:
             chosen = (given,) if isinstance(given, str) else tuple(given)
+        if free and not chosen:
+            raise ValueError("moves is empty, and n_components='auto' is found by moves. Set moves='all'.")
         for move in chosen:
             if move not in ALL:
                 raise ValueError(f"moves holds {move!r}; there are {', '.join(map(repr, ALL))}.")
@@ -91,8 +94,15 @@ class MovesMixin(SeededMixture):
 
     def _n_most(self, n_rows: int | None, n_features: int) -> int:
         """Most components that a fit may find."""
-        most = MOST if self.max_components is None else int(self.max_components)
-        return most if n_rows is None else max(min(most, n_rows // (ROWS_PER_FEATURE * (n_features + 1))), 1)
+        if self.max_components is not None:
+            most = int(self.max_components)
+            return most if n_rows is None else min(most, n_rows)
+        if n_rows is None:
+            return MOST
+        # a matrix of its own takes as many rows as features, one number for each feature a few
+        structure = self._structure()
+        own = structure.moment_shape == MATRIX and not structure.pooled
+        return max(min(MOST, n_rows // (ROWS_PER_FEATURE * (n_features + 1 if own else 2))), 1)
 
     def _proper(self, prior: Prior, reg_covar: float) -> Prior:
         """A prior of default covariance: reg_covar is added where moves are made and it is singular.

@@ -39,8 +39,9 @@ class BayesianGaussianMixture(MovesMixin, BayesianMixin, SeededMixture):
     Parameters
     ----------
     n_components : int or 'auto', default=1
-        Number of components, the most that can be found. 'auto': as many as the lower bound is highest with,
-        found by `moves` from more or fewer of them; those without rows are left out.
+        Number of components, the most that can be found. 'auto': as many as `moves` end with, none of which
+        raises the lower bound any more; those without rows are left out. Takes more iterations than others:
+        give `max_iter` of several hundred.
 
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
         Expected covariances: a matrix for each component, one matrix for all, a diagonal for each, or one
@@ -121,7 +122,8 @@ default='dirichlet_process'
         have rows.
 
     arithmetic : {'float64', 'float32'}, default='float64'
-        Arithmetic of the passes that `fit` makes over float32 rows, as in :class:`GaussianMixture`.
+        Arithmetic of the passes that `fit` makes over float32 rows, as in :class:`GaussianMixture`; with
+        moves always float64.
 
     checkpoint : str, path-like or None, default=None
         File from which a fit that was killed goes on, as in :class:`GaussianMixture`.
@@ -141,8 +143,8 @@ default='dirichlet_process'
         `checkpoint`.
 
     max_components : int or None, default=None
-        Most components of ``n_components='auto'``. None: 256. Nor are there more than one for each
-        ``2 * (n_features + 1)`` rows.
+        Most components of ``n_components='auto'``. None: 256, but no more than one for each 4 rows, for each
+        ``2 * (n_features + 1)`` rows with 'full' covariances.
 
     Attributes
     ----------
@@ -210,7 +212,8 @@ default='dirichlet_process'
         Number of components of the posterior: `n_components`, or what 'auto' has found.
 
     n_effective_components_ : int
-        Number of components with at least 1 % of the rows, and more than n_features + 1 of them.
+        Number of components with at least 1 % of the rows, and more than n_features + 1 of them; all that
+        were found by 'auto'.
 
     n_features_in_ : int
         Number of features seen by `fit`.

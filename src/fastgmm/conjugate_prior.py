@@ -24,8 +24,8 @@ class ConjugatePrior:
     The same for all components and independent of each other. A mean, given its component's covariance, is
     normal about `mean` with `covariance / shrinkage`. Covariances are inverse Wishart ('full', and the one of
     'tied'); variances are inverse gamma of shape ``degrees_of_freedom / 2`` and scale ``scale / 2``
-    ('diag': each of them; 'spherical': the one of each component). Weights have no prior. All in squared
-    units of X (Fraley and Raftery 2007, Journal of Classification 24, 155-181).
+    ('diag': each of them; 'spherical': the one of each component). Weights have no prior (Fraley and Raftery
+    2007, Journal of Classification 24, 155-181).
 
     Parameters
     ----------
@@ -40,10 +40,10 @@ class ConjugatePrior:
         0 for 'diag' and 'spherical'. None: ``n_features + 2``.
 
     scale : array-like or float, default=None
-        What is added to the scatter of a component's rows about their mean: of shape (n_features, n_features)
-        for 'full' and 'tied', (n_features,) or a number for 'diag', a number for 'spherical'; positive
-        definite. None: the covariance of X (``numpy.cov``, by `sample_weight`), for 'diag' and 'spherical'
-        the mean of its diagonal, divided by ``n_components ** (2 / n_features)``.
+        What is added to the scatter of a component's rows about their mean, in squared units of X: of shape
+        (n_features, n_features) for 'full' and 'tied', (n_features,) or a number for 'diag', a number for
+        'spherical'; positive definite. None: the covariance of X (``numpy.cov``, by `sample_weight`), for
+        'diag' and 'spherical' the mean of its diagonal, divided by ``n_components ** (2 / n_features)``.
 
     Raises
     ------

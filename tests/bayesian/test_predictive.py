@@ -286,12 +286,12 @@ def test_used_components(covariance_type, kind):
     np.testing.assert_allclose(plain.covariances_, expected, rtol=1e-14, atol=1e-14)
     np.testing.assert_array_equal(plain.predict(X[:450]), np.repeat([0, 1, 2], [200, 150, 100]))
     assert len(mixture.compact(0.0).weights_) == 4
-    with pytest.raises(ValueError, match=r"No component has a share of 1 of the rows; lower threshold"):
+    with pytest.raises(ValueError, match="No component has a share of 1 of the rows and more than"):
         mixture.compact(1)
     plain.set_params(tol=1e-3).fit(X)
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.1, np.nan, "0.5", None])
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, np.nan, "0.5"])
 def test_thresholds(threshold):
     mixture = small("full", KINDS[0], 2)[1]
     for method in (mixture.used_components, mixture.compact):

@@ -88,6 +88,8 @@ class Search:
         free: bool,
         on_iteration: Callable[[int, float, float, bool], None] | None = None,
     ) -> None:
+        # bounds are compared to a nat, of which single precision knows nothing
+        options = replace(options, arithmetic="float64")
         self.data, self.evidence, self.options, self.frame = data, evidence, options, frame
         self.allowed, self.n_most, self.free = allowed, n_most, free
         self.on_iteration = on_iteration
@@ -115,7 +117,7 @@ class Search:
             self._go_on(self.options.max_iter, self.options.tol)
             if self.result.lower_bound - before <= self._tol():
                 break  # nothing has changed that moves could be told by
-        if self.free and not self._over():
+        if self.free:
             self._leave_out_empty()
         if not self.result.converged and not self._over():
             self._go_on(self.options.max_iter, self.options.tol)
@@ -171,8 +173,18 @@ class Search:
         """
         components = parts.of_parameters(self.evidence, self.result.parameters)
         some = components.counts >= ONE_ROW
-        if some.any() and not some.all():
-            self._try(EMPTY, parts.taken(components, some, self.pooled))
+        if not some.any() or some.all():
+            return
+        rest = parts.taken(components, some, self.pooled)
+        if self._over():  # no pass is left to try it in
+            self.result = replace(self.result, parameters=parts.to_parameters(self.evidence, rest))
+        else:
+            self._try(EMPTY, rest)
+
+    def _last_gain(self) -> float:
+        """By how much the last iteration has raised the bound."""
+        bounds = self.result.lower_bounds
+        return max(bounds[-1] - bounds[-2], 0.0) if len(bounds) > 1 else 0.0
 
     def _belongs(self) -> Belonging:
         """Which rows of the sample belong to which component now."""
@@ -207,6 +219,7 @@ class Search:
         return any(
             self._try(MERGE, self._ordered(applied(self.evidence, components, [pair], keep=not self.free)))
             for pair in found[:EXPLORED]
+            if not self._over()
         )
 
     def split(self) -> bool:
@@ -225,7 +238,11 @@ class Search:
                 SPLIT, min(room, len(found)), lambda n: self._divided(components, found[:n])
             )
         else:
-            accepted = any(self._exchange(components, division, belonging) for division in found[:EXPLORED])
+            accepted = any(
+                self._exchange(components, division, belonging)
+                for division in found[:EXPLORED]
+                if not self._over()
+            )
         if not accepted:
             self._note(components, np.array([division.component for division in found], dtype=np.intp))
         return accepted
@@ -317,6 +334,8 @@ class Search:
         except DegenerateComponentError:
             return False
         least = ROUNDING * abs(before.lower_bound) + {MERGE: 0.0, EMPTY: -WORTH}.get(name, WORTH)
+        if name != EMPTY:  # nor does it count what EM would have gained without it
+            least += TRIAL * self._last_gain()
         rises = bool(trial.lower_bound > before.lower_bound + least)
         sizes = (before.parameters.weights.size, parameters.weights.size)
         bounds = (float(before.lower_bound), float(trial.lower_bound))

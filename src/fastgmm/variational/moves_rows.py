@@ -22,16 +22,19 @@ SMALLEST_SHARE = 1e-3
 
 
 def sample_of(rows: ArrayData, n_components: int) -> ArrayData:
-    """Rows of positive weight, evenly spaced; all where they are few."""
+    """Rows of positive weight, one of each so many at random places; all where they are few."""
     wanted = max(ROWS_PER_COMPONENT * n_components, FEWEST_ROWS)
     if rows.n_positive == rows.n_rows <= wanted:
         return rows
     positive = rows.positive_rows()
-    index: IndexArray = np.arange(rows.n_rows) if positive is None else positive.astype(np.intp)
-    n = min(wanted, index.size)
-    index = index[np.arange(n) * index.size // n]
-    weight = None if rows.sample_weight is None else rows.sample_weight[index]
-    return ArrayData(rows.X[index], weight)
+    step = max(rows.n_positive // wanted, 1)
+    # the same rows in every fit: what is found with them is judged by all
+    if positive is None:
+        return rows if step == 1 else rows.one_row_of_each(step, np.random.RandomState(0))
+    place = np.arange(0, positive.size - step + 1, step)
+    index = positive[place + np.random.RandomState(0).randint(0, step, size=place.size)]
+    assert rows.sample_weight is not None
+    return ArrayData(rows.X[index], rows.sample_weight[index])
 
 
 class Belonging:
