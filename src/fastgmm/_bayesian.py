@@ -16,8 +16,10 @@ from ._fitted import FittedMixture
 from ._parameter_validation import check_covariance_prior, check_parameter
 from ._typing import FloatArray, IndexArray
 from .gaussian_mixture import GaussianMixture
+from .kernels._pass import MATRIX
 from .parameters import Parameters
 from .scorer import Scorer
+from .structures import STRUCTURES
 from .threads import effective_n_threads, single_threaded_blas
 from .variational import Posterior, draws
 from .variational.posterior import log_blur, mean_log_weights
@@ -389,8 +391,6 @@ class BayesianMixin(FittedMixture):
         structure = self._structure()
         parameters = attribute_parameters(self, structure, needs_covariances=True)
         K, D = parameters.means.shape
-        covariances = parameters.covariances
-        if structure.name in ("full", "tied"):
-            return np.broadcast_to(covariances, (K, D, D))
-        variances = np.broadcast_to(covariances.reshape(K, -1), (K, D))
-        return np.asarray(variances[:, :, None] * np.eye(D))
+        if structure.moment_shape == MATRIX:
+            return np.broadcast_to(parameters.covariances, (K, D, D))
+        return STRUCTURES["full"].from_variances(structure.variances(parameters))

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 from numbers import Real
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from . import conversion, em
+from . import em
 from ._attributes import attributes_of_parameters
 from ._bayesian import BayesianMixin
-from ._moving import AUTO, MovesMixin
+from ._moving import MovesMixin
 from ._parameter_validation import check_assignment, check_covariance_prior, check_parameter
 from ._seeded import SeededMixture
+from .conversion import ConvertibleMixin
 from .data_moments import mean_and_covariance
 from .frame import Frame
 from .objective import Objective
@@ -26,7 +27,7 @@ from .variational.posterior import mean_weights
 from .variational.prior import DISTRIBUTION, PROCESS
 
 
-class BayesianGaussianMixture(MovesMixin, BayesianMixin, SeededMixture):
+class BayesianGaussianMixture(MovesMixin, BayesianMixin, ConvertibleMixin, SeededMixture):
     """Variational Bayesian Gaussian mixture.
 
     A drop-in for :class:`sklearn.mixture.BayesianGaussianMixture`: the same constructor, methods and
@@ -420,50 +421,3 @@ default='dirichlet_process'
             "degrees_of_freedom_prior_": prior.degrees_of_freedom,
             "covariance_prior_": covariance if np.ndim(covariance) else float(covariance),
         }
-
-    # ---- other ways to a mixture -------------------------------------------------------------------------
-
-    def to_sklearn(self) -> Any:
-        """Make scikit-learn's estimator with the same parameters and attributes.
-
-        For converters and tools that ask for the class itself. What only fastgmm knows is left out; arrays
-        are copied. The lower bound keeps its constant.
-
-        Returns
-        -------
-        mixture : sklearn.mixture.BayesianGaussianMixture
-            Fitted if this one is, with as many components as were found.
-
-        Raises
-        ------
-        NotFittedError
-            If `n_components` is 'auto', which scikit-learn does not have, and nothing was found yet.
-        """
-        theirs = conversion.to_sklearn(self, "BayesianGaussianMixture")
-        if self.n_components == AUTO:
-            theirs.n_components = self.n_components_
-        return theirs
-
-    @classmethod
-    def from_sklearn(cls, mixture: Any, **params: Any) -> Self:
-        """Make a mixture with the parameters and attributes of scikit-learn's.
-
-        Parameters
-        ----------
-        mixture : sklearn.mixture.BayesianGaussianMixture
-            Fitted or not; it is not changed.
-
-        **params : dict
-            Constructor parameters to set besides, such as `n_jobs`.
-
-        Returns
-        -------
-        mixture : BayesianGaussianMixture
-            Fitted if the one given is; attributes are float64 copies. The lower bound lacks its constant.
-
-        Raises
-        ------
-        TypeError
-            If `mixture` is not a :class:`sklearn.mixture.BayesianGaussianMixture`.
-        """
-        return conversion.from_sklearn(cls, mixture, params, "BayesianGaussianMixture")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import sklearn.mixture
-
-T = TypeVar("T")
 
 _ARRAYS = (
     "weights_", "means_", "covariances_", "precisions_cholesky_", "precisions_", "mean_precision_",
@@ -50,30 +48,81 @@ def _copy_attributes(source: Any, target: Any) -> None:
             setattr(target, name, convert(getattr(source, name)))
 
 
-def to_sklearn(mixture: Any, name: str) -> Any:
-    """Make scikit-learn's estimator of this name from ours; see `GaussianMixture.to_sklearn`."""
-    params = mixture.get_params(deep=False)
-    theirs = getattr(sklearn.mixture, name)()
-    theirs.set_params(**{name: params[name] for name in theirs.get_params(deep=False)})
-    _copy_attributes(mixture, theirs)
-    return theirs
+class ConvertibleMixin:
+    """Mixtures that scikit-learn has as well, under the same name."""
+
+    def to_sklearn(self) -> Any:
+        """Make scikit-learn's estimator with the same parameters and attributes.
+
+        For converters and tools that ask for the class itself. What only fastgmm knows (`n_jobs`, `repair`,
+        priors of `GaussianMixture`, ...) is left out; arrays are copied. A lower bound keeps its constant.
+
+        Returns
+        -------
+        mixture : estimator of sklearn.mixture, of the same name
+            Fitted if this one is, with as many components as were found.
+
+        Raises
+        ------
+        NotFittedError
+            If `n_components` is 'auto', which scikit-learn does not have, and nothing was found yet.
+        """
+        mixture: Any = self
+        params = mixture.get_params(deep=False)
+        if params["n_components"] == "auto":
+            params["n_components"] = mixture.n_components_
+        theirs = _sklearn_class(type(self))()
+        theirs.set_params(**{name: params[name] for name in theirs.get_params(deep=False)})
+        _copy_attributes(self, theirs)
+        return theirs
+
+    @classmethod
+    def from_sklearn(cls, mixture: Any, **params: Any) -> Self:
+        """Make a mixture with the parameters and attributes of scikit-learn's.
+
+        Parameters
+        ----------
+        mixture : estimator of sklearn.mixture, of the same name
+            Fitted or not; it is not changed.
+
+        **params : dict
+            Constructor parameters to set besides, such as `n_jobs`.
+
+        Returns
+        -------
+        mixture : estimator
+            Fitted if the one given is; attributes are float64 copies. The lower bound of a Bayesian mixture
+            lacks its constant.
+
+        Raises
+        ------
+        TypeError
+            If `mixture` is of another class.
+        """
+        theirs = _sklearn_class(cls)
+        if not isinstance(mixture, theirs):
+            raise TypeError(
+                f"mixture must be a sklearn.mixture.{theirs.__name__}, got {type(mixture).__module__}."
+                f"{type(mixture).__name__}."
+            )
+        ours: Any = cls(**{**mixture.get_params(deep=False), **params})
+        _copy_attributes(mixture, ours)
+        covariances = getattr(mixture, "covariances_", ours)
+        if getattr(covariances, "dtype", None) == np.float32 and mixture.covariance_type in ("full", "tied"):
+            # Fitted in float32, matrices are symmetric to few digits, which NumPy does not like to draw from.
+            ours.covariances_ = (ours.covariances_ + np.swapaxes(ours.covariances_, -1, -2)) / 2
+        if hasattr(ours, "weights_"):
+            # What only a fit of ours records: empty, so that a converted mixture can do all that a fitted one
+            # can.
+            ours.history_, ours.n_repairs_ = {}, 0
+            if "prior" in ours.get_params(deep=False):
+                ours.prior_ = None
+        converted: Self = ours
+        return converted
 
 
-def from_sklearn(cls: type[T], mixture: Any, params: dict[str, Any], name: str) -> T:
-    """Make our estimator from scikit-learn's of this name; see `GaussianMixture.from_sklearn`."""
-    if not isinstance(mixture, getattr(sklearn.mixture, name)):
-        raise TypeError(
-            f"mixture must be a sklearn.mixture.{name}, got {type(mixture).__module__}."
-            f"{type(mixture).__name__}."
-        )
-    ours: Any = cls(**{**mixture.get_params(deep=False), **params})
-    _copy_attributes(mixture, ours)
-    theirs = getattr(mixture, "covariances_", ours)
-    if getattr(theirs, "dtype", None) == np.float32 and mixture.covariance_type in ("full", "tied"):
-        # Fitted in float32, matrices are symmetric to few digits, which NumPy does not like to draw from.
-        ours.covariances_ = (ours.covariances_ + np.swapaxes(ours.covariances_, -1, -2)) / 2
-    if hasattr(ours, "weights_"):
-        # What only a fit of ours records: empty, so that a converted mixture can do all that a fitted one
-        # can.
-        ours.history_, ours.n_repairs_ = {}, 0
-    return ours
+def _sklearn_class(cls: type) -> Any:
+    """scikit-learn's class of the name that a class of ours has, or one that it comes from."""
+    return next(
+        getattr(sklearn.mixture, c.__name__) for c in cls.__mro__ if hasattr(sklearn.mixture, c.__name__)
+    )

@@ -281,12 +281,15 @@ class _Loop:
         score_map = maximiser.score_map(scored)
         centred = maximiser.centred(scored)
         statistics = maximiser.collect(scored, score_map, scored.means, centred)
-        found = objective.found(statistics, parameters)
         looks = n_repaired = 0
-        change, converged = found - bound, False
+        converged = False
+        found = -np.inf
+        if anderson is not None and anderson.on_trial:
+            found = objective.found(statistics, parameters)
         worse = anderson is not None and anderson.on_trial and not found >= bound
         if worse:
             assert anderson is not None
+            change = found - bound
             parameters = anderson.take_back()
         else:
             before = parameters
@@ -294,7 +297,7 @@ class _Loop:
                 statistics, centred, before, partial(maximiser.collect, scored, score_map)
             )
             assert maximiser.statistics is not None
-            found = objective.reached(maximiser.statistics, before, parameters, found)
+            found = objective.reached(maximiser.statistics, before, parameters)
             change, bound = found - bound, found
             noise = single.NOISE * max(1.0, abs(found))
             converged = abs(change) < options.tol and not n_repaired and not self.of_two_kinds

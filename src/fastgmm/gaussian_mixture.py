@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import StrOptions
 
-from . import conversion, em
+from . import em
 from ._attributes import attributes_of_parameters
 from ._criteria import CriteriaMixin
 from ._parameter_validation import check_means, check_mixture_weights, check_positive_definite
 from ._seeded import SeededMixture
 from .conjugate_prior import ConjugatePrior
+from .conversion import ConvertibleMixin
 from .frame import Frame
 from .incremental import IncrementalMixin
 from .objective import Objective
@@ -24,7 +25,7 @@ from .sources import Data
 from .threads import single_threaded_blas
 
 
-class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
+class GaussianMixture(IncrementalMixin, CriteriaMixin, ConvertibleMixin, SeededMixture):
     """Gaussian mixture fitted by the EM algorithm.
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: the same constructor, methods and attributes, and
@@ -390,43 +391,3 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, SeededMixture):
             n_features_in_=n_features,
         )
         return mixture
-
-    def to_sklearn(self) -> Any:
-        """Make scikit-learn's estimator with the same parameters and attributes.
-
-        For converters and tools that ask for the class itself. `n_jobs`, `repair`, `prior` and what else only
-        fastgmm knows are left out; arrays are copied. Fitted again, it has no prior.
-
-        Returns
-        -------
-        mixture : sklearn.mixture.GaussianMixture
-            Fitted if this one is.
-        """
-        return conversion.to_sklearn(self, "GaussianMixture")
-
-    @classmethod
-    def from_sklearn(cls, mixture: Any, **params: Any) -> Self:
-        """Make a mixture with the parameters and attributes of scikit-learn's.
-
-        Parameters
-        ----------
-        mixture : sklearn.mixture.GaussianMixture
-            Fitted or not; it is not changed.
-
-        **params : dict
-            Constructor parameters to set besides, such as `n_jobs`.
-
-        Returns
-        -------
-        mixture : GaussianMixture
-            Fitted if the one given is; attributes are float64 copies.
-
-        Raises
-        ------
-        TypeError
-            If `mixture` is not a :class:`sklearn.mixture.GaussianMixture`.
-        """
-        ours = conversion.from_sklearn(cls, mixture, params, "GaussianMixture")
-        if hasattr(ours, "weights_"):
-            ours.prior_ = None
-        return ours

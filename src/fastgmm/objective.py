@@ -35,8 +35,8 @@ class Objective(Protocol):
     def found(self, statistics: Statistics, parameters: Parameters) -> float:
         """Value of the parameters that the statistics were made under."""
 
-    def reached(self, statistics: Statistics, before: Parameters, after: Parameters, found: float) -> float:
-        """Value that counts for an iteration from `before`, whose value was `found`, to `after`."""
+    def reached(self, statistics: Statistics, before: Parameters, after: Parameters) -> float:
+        """Value that counts for an iteration to `after` from `before`, which gave the statistics."""
 
 
 class Likelihood:
@@ -60,5 +60,5 @@ class Likelihood:
     def found(self, statistics: Statistics, parameters: Parameters) -> float:
         return statistics.log_likelihood / statistics.total_weight
 
-    def reached(self, statistics: Statistics, before: Parameters, after: Parameters, found: float) -> float:
-        return found
+    def reached(self, statistics: Statistics, before: Parameters, after: Parameters) -> float:
+        return self.found(statistics, before)

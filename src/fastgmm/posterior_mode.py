@@ -92,8 +92,8 @@ class PosteriorMode:
         log_posterior = statistics.log_likelihood + self.log_density(parameters)
         return float(log_posterior / statistics.total_weight)
 
-    def reached(self, statistics: Statistics, before: Parameters, after: Parameters, found: float) -> float:
-        return found
+    def reached(self, statistics: Statistics, before: Parameters, after: Parameters) -> float:
+        return self.found(statistics, before)
 
     # ---- prior -------------------------------------------------------------------------------------------
 

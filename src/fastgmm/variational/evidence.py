@@ -89,7 +89,7 @@ class Evidence:
         log_likelihood = statistics.log_likelihood + self._derived(parameters).shift * statistics.total_weight
         return float(log_likelihood - self.divergence(parameters))
 
-    def reached(self, statistics: Statistics, before: Parameters, after: Parameters, found: float) -> float:
+    def reached(self, statistics: Statistics, before: Parameters, after: Parameters) -> float:
         # of the old responsibilities, the entropy is log p less the scores, both summed over rows
         shift = self._derived(before).shift
         log_likelihood = statistics.log_likelihood + shift * statistics.total_weight

@@ -18,10 +18,12 @@ from scipy.special import betaln, gammaln
 
 from .._typing import BoolArray, FloatArray, IndexArray
 from ..parameters import Parameters
+from ..structures import STRUCTURES
 from .evidence import LOG_PI, Evidence, log_wishart_norm
 from .posterior import LOG_2, posterior_of
 from .prior import DISTRIBUTION, Prior
 
+_outer = STRUCTURES["full"].scatter
 # Less than so many rows are none: their mean and covariance would be rounding errors of the prior's.
 NOBODY = 1e-9
 
@@ -154,10 +156,6 @@ def pooled_rises(
     of_each = _of_means(prior, counts, D)
     of_means = _of_means(prior, both, D) - of_each[first] - of_each[second]
     return np.asarray(of_means + of_precisions(after, left) - of_precisions(scatter[None], K))
-
-
-def _outer(weight: FloatArray, offset: FloatArray) -> FloatArray:
-    return weight[:, None, None] * (offset[:, :, None] * offset[:, None, :])
 
 
 def _of_means(prior: Prior, counts: FloatArray, n_features: int) -> FloatArray:

@@ -26,14 +26,14 @@ def sample_of(rows: ArrayData, n_components: int) -> ArrayData:
     wanted = max(ROWS_PER_COMPONENT * n_components, FEWEST_ROWS)
     if rows.n_positive == rows.n_rows <= wanted:
         return rows
-    positive = rows.positive_rows()
     step = max(rows.n_positive // wanted, 1)
     # the same rows in every fit: what is found with them is judged by all
-    if positive is None:
+    if rows.n_positive == rows.n_rows:
         return rows if step == 1 else rows.one_row_of_each(step, np.random.RandomState(0))
+    assert rows.sample_weight is not None
+    positive = np.flatnonzero(rows.sample_weight)
     place = np.arange(0, positive.size - step + 1, step)
     index = positive[place + np.random.RandomState(0).randint(0, step, size=place.size)]
-    assert rows.sample_weight is not None
     return ArrayData(rows.X[index], rows.sample_weight[index])
 
 
