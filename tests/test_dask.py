@@ -247,8 +247,16 @@ def test_bad_rows_on_a_cluster(client):
     assert model.__dict__ == before
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, also in background jobs, which are started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
-def test_interrupt_and_errors_leave_nothing_behind(client, monkeypatch):
+def test_interrupt_and_errors_leave_nothing_behind(client, monkeypatch, interruptible):
     X, start = rows()
     x = da.from_array(X, chunks=(500, 4))
     original = on_cluster.DaskData.collect
@@ -260,9 +268,11 @@ def test_interrupt_and_errors_leave_nothing_behind(client, monkeypatch):
             if order.number == 4:
                 if error is RuntimeError:
                     raise error
-                threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
-                while True:  # the signal may come between two passes
+                while True:  # a signal may come between two passes, or where Python drops exceptions
+                    timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
+                    timer.start()
                     original(self, order)
+                    timer.join()
             assert order.number < 4 or error is KeyboardInterrupt
             return original(self, order)
 
