@@ -2,7 +2,8 @@
 
 Full EM runs until the mean log-likelihood changes by less than 1e-6, at most 1000 iterations. Stepwise EM
 makes five epochs, with each setting in several random orders of the rows. Both start from the common start
-of problems.py. Prints a table in Markdown:
+of problems.py, in the last table from those they make themselves with the same random_state. Prints tables
+in Markdown:
 
     python benchmarks/mini_batch.py                 # kept as benchmarks/results/mini_batch.md
     python benchmarks/mini_batch.py --quick         # a tenth of the rows: only shows that it runs
@@ -32,6 +33,7 @@ SEEDS, MANY_SEEDS = 4, 32
 DECISIVE = ("default", "kappa=0.6, t0=40")
 TOL, MAX_ITER = 1e-6, 1000
 NEAR = 0.01  # nat
+INITS = ("kmeans", "k-means++", "random_from_data", "random")
 PROBLEMS = ("pixels-k16", "tabular-d8", "overlap-d16", "tabular-d16", "digits-pca16")
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -96,34 +98,77 @@ def stepwise(given: dict[str, Any], seed: int, **options: Any) -> MiniBatchGauss
     )
 
 
-def cell(outcomes: list[Outcome], full: Outcome) -> str:
+def of_rows_drawn_anew(given: dict[str, Any], problem: problems.Problem, seed: int) -> Outcome:
+    """Full EM of as many rows drawn with replacement, and from where that ends of all rows.
+
+    What comes of it tells how far the rows decide in which optimum EM ends, and how far chance does.
+    """
+    N = len(problem.X)
+    counts = np.bincount(np.random.default_rng(seed).integers(N, size=N), minlength=N).astype(float)
+    mixture = GaussianMixture(**given, tol=TOL, max_iter=MAX_ITER, warm_start=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.fit(problem.X, sample_weight=counts)
+    return fitted(mixture, problem)
+
+
+def cell(differences: list[float]) -> str:
     """Median difference, the least and the largest, and how many came near."""
-    differences = np.array([outcome.score - full.score for outcome in outcomes])
-    n_near = int(np.count_nonzero(differences > -NEAR))
+    n_near = int(np.count_nonzero(np.array(differences) > -NEAR))
     return (
-        f"{np.median(differences):+.4f} ({differences.min():+.3f} .. {differences.max():+.3f}), "
-        f"{n_near}/{len(outcomes)}"
+        f"{np.median(differences):+.4f} ({min(differences):+.3f} .. {max(differences):+.3f}), "
+        f"{n_near}/{len(differences)}"
     )
 
 
 def scores(loaded: list[problems.Problem], n_seeds: int, n_many: int) -> str:
     """How near each setting comes, in several orders of the rows."""
-    body: dict[str, list[str]] = {name: [] for name in ("EM, 5 iterations", *SETTINGS)}
+    body: dict[str, list[str]] = {name: [] for name in ("EM, 5 iterations", "EM, rows anew", *SETTINGS)}
     for problem in loaded:
         given = arguments(problem)
         full = fitted(GaussianMixture(**given, tol=TOL, max_iter=MAX_ITER), problem)
         few = fitted(GaussianMixture(**given, tol=0.0, max_iter=EPOCHS), problem)
         body["EM, 5 iterations"].append(f"{few.score - full.score:+.4f}")
+        outcomes = Parallel(n_jobs=-1)(
+            delayed(of_rows_drawn_anew)(given, problem, seed) for seed in range(n_many)
+        )
+        body["EM, rows anew"].append(cell([outcome.score - full.score for outcome in outcomes]))
         for name, options in SETTINGS.items():
             seeds = range(n_many if name in DECISIVE else n_seeds)
             outcomes = Parallel(n_jobs=-1)(
                 delayed(fitted)(stepwise(given, seed, **options), problem) for seed in seeds
             )
-            body[name].append(cell(outcomes, full))
+            body[name].append(cell([outcome.score - full.score for outcome in outcomes]))
     return (
         "Mean log-likelihood of all rows above that of full EM, in nats: median, least and largest over "
         f"{n_seeds} orders of the rows ({n_many} of some), and how many came within {NEAR:g} of it or "
-        "above.\n\n" + render(["setting", *PROBLEMS], [[name, *cells] for name, cells in body.items()])
+        f"above. Rows anew: full EM of as many rows drawn with replacement, {n_many} draws, then of all.\n\n"
+        + render(["setting", *PROBLEMS], [[name, *cells] for name, cells in body.items()])
+    )
+
+
+def from_own_start(problem: problems.Problem, init: str, seed: int) -> float:
+    """Stepwise EM less full EM, from the starts that both make with a random_state, in nats."""
+    start = problems.start(problem.X, problem.n_components, "full")
+    given = {"n_components": problem.n_components, "init_params": init, "random_state": seed}
+    given |= {"reg_covar": start.reg_covar, "n_jobs": 1}
+    full = fitted(GaussianMixture(**given, tol=TOL, max_iter=MAX_ITER), problem)
+    return fitted(MiniBatchGaussianMixture(**given, tol=0.0, max_iter=EPOCHS), problem).score - full.score
+
+
+def starts(loaded: list[problems.Problem], n_seeds: int) -> str:
+    """How near the default settings come from the starts of the estimators."""
+    body = []
+    for init in INITS:
+        cells = [
+            Parallel(n_jobs=-1)(delayed(from_own_start)(problem, init, seed) for seed in range(n_seeds))
+            for problem in loaded
+        ]
+        body.append([init, *map(cell, cells)])
+    return (
+        f"The same with the defaults, from the starts of the estimators, {n_seeds} values of random_state. "
+        "With each both estimators have the same clusters or rows to start from.\n\n"
+        + render(["init_params", *PROBLEMS], body)
     )
 
 
@@ -165,14 +210,19 @@ def times(loaded: list[problems.Problem], n_rounds: int = 1) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, two orders")
-    parser.add_argument("--only", choices=("times", "scores"), help="one of the two tables")
+    parser.add_argument("--only", choices=("times", "scores", "starts"), help="one of the tables")
     options = parser.parse_args()
     loaded = [load(name, 0.1 if options.quick else 1.0) for name in PROBLEMS]
     print("# Stepwise EM in five epochs")
-    if options.only != "scores":
-        print(f"\n{times(loaded)}")
-    if options.only != "times":
-        print(f"\n{scores(loaded, *((2, 2) if options.quick else (SEEDS, MANY_SEEDS)))}")
+    few, many = (2, 2) if options.quick else (SEEDS, MANY_SEEDS)
+    tables = {
+        "times": lambda: times(loaded),
+        "scores": lambda: scores(loaded, few, many),
+        "starts": lambda: starts(loaded, many),
+    }
+    for name, table in tables.items():
+        if options.only in (None, name):
+            print(f"\n{table()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 import oracle
 import pytest
 import saved_files
+from numpy.testing import assert_allclose
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import check_param_validation, parametrize_with_checks
@@ -84,6 +85,26 @@ def test_epochs_find_what_em_finds(covariance_type, rows):
     last = (ours.n_steps_ + ours.t0) ** -ours.kappa
     assert ours.history_["step"][-1] == pytest.approx(last)
     assert ours.n_repairs_ == 0
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("init_params", ["k-means++", "random_from_data"])
+def test_starts_from_single_rows(covariance_type, init_params):
+    """They begin with an iteration of EM: steps from covariances of `reg_covar` give one component all."""
+    X = clusters(6000, centres=4.0 * np.arange(12), n_features=4)
+    options = {"covariance_type": covariance_type, "init_params": init_params}
+    for seed in range(3):
+        full = GaussianMixture(12, **options, random_state=seed, max_iter=1, tol=0).fit(X)
+        start = MiniBatchGaussianMixture(12, **options, random_state=seed, max_iter=0).fit(X)
+        for name in ("weights_", "means_", "covariances_"):
+            assert_allclose(getattr(start, name), getattr(full, name), rtol=1e-12, atol=1e-12)
+        mixture = MiniBatchGaussianMixture(12, **options, random_state=seed, max_iter=5, tol=0).fit(X)
+        assert mixture.weights_.max() < 0.4
+        assert mixture.score(X) > start.score(X)
+    streamed = MiniBatchGaussianMixture(12, **options, random_state=0)
+    for batch in np.array_split(X, 30):
+        streamed.partial_fit(batch)
+    assert streamed.weights_.max() < 0.4
 
 
 def test_sorted_rows_are_spread_over_batches(rows):

@@ -164,8 +164,10 @@ def test_memory_may_be_used_again_as_stated(monkeypatch):
 
 
 INTERRUPTED = """
+import signal
 import numpy as np, sys, warnings
 from fastgmm import GaussianMixture
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
 X = np.random.default_rng(0).normal(size=(200_000, 8))
 def blocks():
     for i in range(50):
@@ -193,6 +195,8 @@ def test_ctrl_c_ends_a_fit_promptly(clean_environment):
         out, _ = process.communicate(timeout=30)
     finally:
         process.kill()
+        process.stdout.close()
+        process.wait()
     assert out.split("\n")[-2] == "interrupted False"
     assert time.monotonic() - began < 5.0  # a pass would take longer, the fit hours
 

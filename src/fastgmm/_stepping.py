@@ -17,11 +17,16 @@ from ._seeded import SeededMixture
 from ._typing import FloatArray
 from ._validation import check_block_weight, check_rows
 from .blocks import ArrayData
+from .frame import Frame
+from .objective import Objective
+from .seeding import Start
 from .sources import Data, Source
 from .threads import effective_n_threads, single_threaded_blas
 
 # A stream is seeded from its first rows: so many per component, and more than a covariance has dimensions.
 SEED_ROWS_PER_COMPONENT = 10
+# Starts whose components are single rows, with covariances that say nothing.
+FROM_SINGLE_ROWS = ("k-means++", "random_from_data")
 
 
 class Waiting(NamedTuple):
@@ -42,6 +47,27 @@ class SteppingMixture(CriteriaMixin, SeededMixture):
     The constructor has `kappa`, `t0`, `min_step` and `averaging`. Two attributes are kept beside the model:
     `_running`, None before the first step, and `_waiting`, the first rows of a stream while they are too few.
     """
+
+    def _make_start(
+        self,
+        data: ArrayData,
+        given: dict[str, Any],
+        random_state: np.random.RandomState,
+        options: em.EMOptions,
+        frame: Frame | None,
+        objective: Objective | None = None,
+    ) -> Start:
+        """A start; from single rows with one iteration of EM.
+
+        Short steps would never get over covariances of `reg_covar`: the component that outgrows the others
+        first takes their rows, as its density far away is the largest by so many orders of magnitude.
+        """
+        start = super()._make_start(data, given, random_state, options, frame, objective)
+        if self.init_params in FROM_SINGLE_ROWS and given["means"] is None and given["precisions"] is None:
+            one = replace(options, max_iter=1)
+            result = em.run(data, self._structure(), start.parameters, one, frame=frame)
+            start = Start(result.parameters, tuple(sorted({*start.repaired, *result.repaired})))
+        return start
 
     def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
         assert isinstance(result, stepwise.StepwiseResult)

@@ -93,7 +93,8 @@ class MiniBatchGaussianMixture(SteppingMixture):
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
         How what is not given is started, as :class:`GaussianMixture` does: `fit` from all rows in memory or
         a sample of a source, `partial_fit` from the first rows. EM on a sample of many rows, which is part
-        of 'kmeans', makes at most `max_iter` iterations here, too.
+        of 'kmeans', makes at most `max_iter` iterations here, too. 'k-means++' and 'random_from_data' are
+        followed by one iteration of EM over those rows: steps need covariances to begin with.
 
     weights_init : array-like of shape (n_components,), default=None
         Weights to start from, summing to 1; 0 is legal.
