@@ -149,9 +149,7 @@ def scores(loaded: list[problems.Problem], n_seeds: int, n_many: int) -> str:
 
 def from_own_start(problem: problems.Problem, init: str, seed: int) -> float:
     """Stepwise EM less full EM, from the starts that both make with a random_state, in nats."""
-    start = problems.start(problem.X, problem.n_components, "full")
-    given = {"n_components": problem.n_components, "init_params": init, "random_state": seed}
-    given |= {"reg_covar": start.reg_covar, "n_jobs": 1}
+    given = {"n_components": problem.n_components, "init_params": init, "random_state": seed, "n_jobs": 1}
     full = fitted(GaussianMixture(**given, tol=TOL, max_iter=MAX_ITER), problem)
     return fitted(MiniBatchGaussianMixture(**given, tol=0.0, max_iter=EPOCHS), problem).score - full.score
 
@@ -166,9 +164,10 @@ def starts(loaded: list[problems.Problem], n_seeds: int) -> str:
         ]
         body.append([init, *map(cell, cells)])
     return (
-        f"The same with the defaults, from the starts of the estimators, {n_seeds} values of random_state. "
-        "With each both estimators have the same clusters or rows to start from.\n\n"
-        + render(["init_params", *PROBLEMS], body)
+        f"The same from the starts that the estimators make, {n_seeds} values of random_state, with each of "
+        "which both have the same clusters, rows or responsibilities; all else as by default. Clusters are "
+        f"followed by EM on a sample, of at most {EPOCHS} iterations before mini-batches; rows, before these, "
+        "by an iteration of EM.\n\n" + render(["init_params", *PROBLEMS], body)
     )
 
 

@@ -87,24 +87,60 @@ def test_epochs_find_what_em_finds(covariance_type, rows):
     assert ours.n_repairs_ == 0
 
 
+def overlapping(n_features, n_rows=20_000, n_components=16):
+    rng = np.random.default_rng(1)
+    means = rng.normal(size=(n_components, n_features))
+    return means[rng.integers(n_components, size=n_rows)] + rng.normal(size=(n_rows, n_features))
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("init_params", ["k-means++", "random_from_data"])
 def test_starts_from_single_rows(covariance_type, init_params):
-    """They begin with an iteration of EM: steps from covariances of `reg_covar` give one component all."""
-    X = clusters(6000, centres=4.0 * np.arange(12), n_features=4)
-    options = {"covariance_type": covariance_type, "init_params": init_params}
-    for seed in range(3):
-        full = GaussianMixture(12, **options, random_state=seed, max_iter=1, tol=0).fit(X)
-        start = MiniBatchGaussianMixture(12, **options, random_state=seed, max_iter=0).fit(X)
-        for name in ("weights_", "means_", "covariances_"):
-            assert_allclose(getattr(start, name), getattr(full, name), rtol=1e-12, atol=1e-12)
-        mixture = MiniBatchGaussianMixture(12, **options, random_state=seed, max_iter=5, tol=0).fit(X)
-        assert mixture.weights_.max() < 0.4
-        assert mixture.score(X) > start.score(X)
-    streamed = MiniBatchGaussianMixture(12, **options, random_state=0)
-    for batch in np.array_split(X, 30):
-        streamed.partial_fit(batch)
-    assert streamed.weights_.max() < 0.4
+    """They begin with an iteration of EM: steps from covariances of `reg_covar` lose most components."""
+    X = overlapping(16, 8000)
+    options = {"covariance_type": covariance_type, "init_params": init_params, "random_state": 0}
+    once = GaussianMixture(16, **options, max_iter=1, tol=0).fit(X)
+    start = MiniBatchGaussianMixture(16, **options, max_iter=0).fit(X)
+    for name in ("weights_", "means_", "covariances_"):
+        assert_allclose(getattr(start, name), getattr(once, name), rtol=1e-12, atol=1e-12)
+    mixture = MiniBatchGaussianMixture(16, **options, max_iter=5, tol=0).fit(X)
+    assert np.count_nonzero(mixture.weights_ > 0.01) >= 12
+    assert mixture.score(X) > GaussianMixture(16, **options).fit(X).score(X) - 0.3
+
+
+@pytest.mark.parametrize("init_params", ["kmeans", "k-means++", "random_from_data"])
+def test_streams_of_many_features(covariance_type, init_params):
+    """The rows that wait are too few for covariances of each component alone."""
+    X = overlapping(24)
+    options = {"covariance_type": covariance_type, "init_params": init_params, "random_state": 0}
+    mixture = MiniBatchGaussianMixture(16, **options)
+    for batch in np.array_split(X, 100):
+        mixture.partial_fit(batch)
+    assert np.count_nonzero(mixture.weights_ > 0.01) >= 12
+    assert mixture.score(X) > GaussianMixture(16, **options).fit(X).score(X) - 0.7
+
+
+@pytest.mark.parametrize("init_params", ["kmeans", "k-means++", "random_from_data", "random"])
+def test_given_arrays_are_what_is_started_from(rows, init_params):
+    weights, means, precisions = [0.7, 0.2, 0.1], rows[:3], np.eye(2) * np.arange(1.0, 4.0)[:, None, None]
+    for n_rows, start in ((len(rows), "fit"), (20, "partial_fit")):  # 20: while the stream's rows wait
+        for given in ({"weights_init": weights}, {"means_init": means}, {"precisions_init": precisions}):
+            mixture = MiniBatchGaussianMixture(
+                3, init_params=init_params, max_iter=0, random_state=0, **given
+            )
+            getattr(mixture, start)(rows[:n_rows])
+            ((name, array),) = given.items()
+            assert_allclose(getattr(mixture, name.replace("init", "")), array, rtol=1e-14)
+
+
+def test_repairs_of_starts_are_counted():
+    X = np.repeat(np.arange(8.0).reshape(4, 2), 50, axis=0)
+    options = {"init_params": "random_from_data", "reg_covar": 0.0, "random_state": 0}
+    with pytest.warns(RepairWarning):
+        mixture = MiniBatchGaussianMixture(3, max_iter=0, **options).fit(X)
+    with pytest.warns((RepairWarning, ConvergenceWarning)):
+        full = GaussianMixture(3, max_iter=1, tol=0, **options).fit(X)
+    assert mixture.n_repairs_ == full.n_repairs_ > 3
 
 
 def test_sorted_rows_are_spread_over_batches(rows):

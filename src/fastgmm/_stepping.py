@@ -17,6 +17,7 @@ from ._seeded import SeededMixture
 from ._typing import FloatArray
 from ._validation import check_block_weight, check_rows
 from .blocks import ArrayData
+from .few_rows import drawn_to_their_mean
 from .frame import Frame
 from .objective import Objective
 from .seeding import Start
@@ -65,9 +66,35 @@ class SteppingMixture(CriteriaMixin, SeededMixture):
         start = super()._make_start(data, given, random_state, options, frame, objective)
         if self.init_params in FROM_SINGLE_ROWS and given["means"] is None and given["precisions"] is None:
             one = replace(options, max_iter=1)
-            result = em.run(data, self._structure(), start.parameters, one, frame=frame)
-            start = Start(result.parameters, tuple(sorted({*start.repaired, *result.repaired})))
+            result = em.run(data, self._structure(), start.parameters, one, frame=frame, objective=objective)
+            parameters = result.parameters
+            if given["weights"] is not None:
+                parameters = parameters._replace(weights=start.parameters.weights)
+            start = Start(parameters, (*start.repaired, *result.repaired))
         return start
+
+    def _start_of_stream(
+        self,
+        rows: ArrayData,
+        given: dict[str, Any],
+        random_state: np.random.RandomState,
+        options: em.EMOptions,
+    ) -> Start:
+        """A start made of few rows: what covariances have of their own, each has in proportion to its rows.
+
+        Those of clusters with fewer rows than features would be singular but for `reg_covar`, and such
+        components lose their rows to the others in the first steps.
+        """
+        start, structure = self._make_start(rows, given, random_state, options, None), self._structure()
+        if given["precisions"] is not None or structure.pooled:
+            return start
+        weights, means, covariances, _ = start.parameters
+        covariances = drawn_to_their_mean(weights, covariances, weights * rows.n_positive)
+        try:
+            parameters = structure.from_covariances(weights, means, covariances)
+        except ValueError:  # no row has more dimensions: repaired ones are what there is
+            return start
+        return start._replace(parameters=parameters)
 
     def _attributes_of(self, result: em.EMResult) -> dict[str, Any]:
         assert isinstance(result, stepwise.StepwiseResult)
@@ -232,9 +259,9 @@ class SteppingMixture(CriteriaMixin, SeededMixture):
                 if seeds.n_positive < n_wanted:
                     n_seeded = 0 if waiting is None else waiting.n_seeded
                     return self._while_waiting(seeds, n_seeded, given, options, random_state)
-            start = self._make_start(seeds, given, random_state, options, None)
+            start = self._start_of_stream(seeds, given, random_state, options)
             running = stepwise.begin(start.parameters, structure, options.reg_covar)
-            result.n_repairs, result.repaired = len(start.repaired), start.repaired
+            result.n_repairs, result.repaired = len(start.repaired), tuple(sorted(set(start.repaired)))
         running, report = stepwise.take_step(running, data, structure, options, self._rule())
         result.parameters = stepwise.final_parameters(running, structure, options)
         result.running = running
@@ -257,7 +284,7 @@ class SteppingMixture(CriteriaMixin, SeededMixture):
         attributes: dict[str, Any] = {}
         if rows.n_positive >= max(2 * n_seeded, self.n_components, 2):
             # repairs are of no account: better seeds follow
-            start = self._make_start(rows, given, random_state, replace(options, repair="reseed"), None)
+            start = self._start_of_stream(rows, given, random_state, replace(options, repair="reseed"))
             result = stepwise.StepwiseResult(start.parameters)
             attributes = self._attributes_of(result) | self._last_epochs()
             n_seeded = rows.n_positive

@@ -94,7 +94,9 @@ class MiniBatchGaussianMixture(SteppingMixture):
         How what is not given is started, as :class:`GaussianMixture` does: `fit` from all rows in memory or
         a sample of a source, `partial_fit` from the first rows. EM on a sample of many rows, which is part
         of 'kmeans', makes at most `max_iter` iterations here, too. 'k-means++' and 'random_from_data' are
-        followed by one iteration of EM over those rows: steps need covariances to begin with.
+        followed by one iteration of EM over those rows, whatever `max_iter`: steps need covariances to begin
+        with, and single rows have none. Covariances that `partial_fit` starts with are drawn towards their
+        mean, the more the fewer rows they are of.
 
     weights_init : array-like of shape (n_components,), default=None
         Weights to start from, summing to 1; 0 is legal.
@@ -259,7 +261,8 @@ class MiniBatchGaussianMixture(SteppingMixture):
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Estimate the parameters of the mixture by stepwise EM over the rows, epoch by epoch.
 
-        Where one batch has all rows there is no noise to average out: all steps are 1, and this is EM.
+        Where one batch has all rows there is no noise to average out: all steps are 1, and this is EM, after
+        the start that `init_params` says.
         If the fit is interrupted or fails, the attributes stay as they were.
 
         Parameters

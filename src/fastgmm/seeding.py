@@ -14,6 +14,7 @@ import numpy as np
 from . import em, sample_fit
 from ._typing import BoolArray, FloatArray, IndexArray, LabelArray
 from .blocks import ArrayData
+from .few_rows import drawn_to_their_mean
 from .frame import Frame
 from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, Pass
 from .kmeans import (
@@ -56,7 +57,7 @@ NUMBERS_PER_BLOCK = 1 << 20
 
 
 class Start(NamedTuple):
-    """Parameters to start from, and the components that had to be repaired on the way."""
+    """Parameters to start from, and the components that had to be repaired on the way, once for each time."""
 
     parameters: Parameters
     repaired: tuple[int, ...] = ()
@@ -254,7 +255,7 @@ class _Start:
         mean covariance are added as would determine one, and rows that the clusters were made of would be
         predicted the better the fewer made them.
         """
-        structure, D = self.structure, self.data.n_features
+        structure = self.structure
         centred = np.full(self.n_components, self._is_centred())
         statistics = self.nearest(self.data, centres, units, centres, centred)
         with np.errstate(all="ignore"):
@@ -265,10 +266,7 @@ class _Start:
         weights, means, covariances, _ = estimate.parameters
         n_rows = statistics.weight * (self.data.n_rows / statistics.weight.sum())
         if not structure.pooled:
-            added = max(1.0, covariances[0].size / D)
-            mean = np.tensordot(weights, covariances, axes=1)
-            n = n_rows.reshape(-1, *(1,) * (covariances.ndim - 1))
-            covariances = (n * covariances + added * mean) / (n + added)
+            covariances = drawn_to_their_mean(weights, covariances, n_rows)
         try:
             parameters = structure.from_covariances(weights, means, covariances)
         except ValueError:  # fewer dimensions than features: trials are not told apart
