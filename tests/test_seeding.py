@@ -14,6 +14,7 @@ from running import parameters_of
 from fastgmm import GaussianMixture, RepairWarning
 from fastgmm.blocks import ArrayData
 from fastgmm.em import EMOptions
+from fastgmm.few_rows import drawn_to_their_mean
 from fastgmm.frame import Frame
 from fastgmm.seeding import initial_parameters
 from fastgmm.structures import STRUCTURES
@@ -355,3 +356,14 @@ def test_rows_that_alternate(period):
         mixture = GaussianMixture(8, random_state=0, tol=1e-4, max_iter=300).fit(rows)
         scores.append(mixture.lower_bound_)
     assert scores[0] == pytest.approx(scores[1], abs=0.02)
+
+
+@pytest.mark.parametrize(("shape", "added"), [((), 1), ((5,), 1), ((5, 5), 5)])
+def test_covariances_of_few_rows(shape, added):
+    """As if so many rows more had the mean covariance; of many rows, or of none, nothing else counts."""
+    rng = np.random.default_rng(0)
+    weights, n_rows = np.array([0.5, 0.2, 0.3]), np.array([1e12, 7.0, 0.0])
+    covariances = rng.uniform(1.0, 2.0, size=(3, *shape))
+    mean = sum(weight * covariance for weight, covariance in zip(weights, covariances, strict=True))
+    expected = [covariances[0], (7.0 * covariances[1] + added * mean) / (7.0 + added), mean]
+    np.testing.assert_allclose(drawn_to_their_mean(weights, covariances, n_rows), expected, rtol=1e-10)

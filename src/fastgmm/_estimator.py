@@ -30,7 +30,6 @@ from .blocks import ArrayData
 from .checkpoint import Checkpoint
 from .exceptions import RepairWarning
 from .frame import Frame
-from .loop_state import Keeper
 from .objective import Objective
 from .parameters import Parameters
 from .repair import repair_message
@@ -101,29 +100,9 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         """What the fit maximises; None: the likelihood."""
         return None
 
-    def _run(
-        self,
-        data: Data,
-        start: Any,
-        options: em.EMOptions,
-        previous_bound: float,
-        report: Progress,
-        frame: Frame | None,
-        keeper: Keeper | None,
-        objective: Objective | None,
-    ) -> em.EMResult:
-        """Improve a start until it converges, or max_iter or the deadline is reached."""
-        return em.run(
-            data,
-            self._structure(),
-            start,
-            options,
-            frame=frame,
-            previous_bound=previous_bound,
-            on_iteration=report,
-            keeper=keeper,
-            objective=objective,
-        )
+    def _run(self, data: Data, start: Any, options: em.EMOptions, **how: Any) -> em.EMResult:
+        """Improve a start until it converges, or max_iter or the deadline is reached; `how`: as em.run's."""
+        return em.run(data, self._structure(), start, options, **how)
 
     # ---- fit ---------------------------------------------------------------------------------------------
 
@@ -343,8 +322,9 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             with progress(run, max_iter) as report:
                 limited = replace(options, max_iter=max_iter)
                 result = self._run(
-                    data, start.parameters, limited, bound, report, frame, checkpoint, objective
-                )
+                    data, start.parameters, limited, frame=frame, previous_bound=bound, on_iteration=report,
+                    keeper=checkpoint, objective=objective,
+                )  # fmt: skip
             # of a run that is not over the checkpoint has its own: this is a result of both
             n_repairs, repaired = result.n_repairs + len(start.repaired), {*result.repaired, *start.repaired}
             return replace(result, n_repairs=n_repairs, repaired=tuple(sorted(repaired)))

@@ -11,12 +11,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from . import em
-from ._progress import Progress
 from ._seeded import SeededMixture
 from .frame import Frame
 from .kernels._pass import MATRIX
-from .loop_state import Keeper
-from .objective import Objective
 from .restarts import Heats
 from .sources import Data
 from .variational import Evidence, Prior
@@ -126,22 +123,13 @@ class MovesMixin(SeededMixture):
         heats = super()._heats()
         return heats._replace(first=int(self.max_iter)) if self._allowed_moves() else heats
 
-    def _run(
-        self,
-        data: Data,
-        start: Any,
-        options: em.EMOptions,
-        previous_bound: float,
-        report: Progress,
-        frame: Frame | None,
-        keeper: Keeper | None,
-        objective: Objective | None,
-    ) -> em.EMResult:
+    def _run(self, data: Data, start: Any, options: em.EMOptions, **how: Any) -> em.EMResult:
         allowed = self._allowed_moves()
         if not allowed or options.max_iter == 0:
-            return super()._run(data, start, options, previous_bound, report, frame, keeper, objective)
+            return super()._run(data, start, options, **how)
+        objective, frame = how["objective"], how["frame"]
         assert isinstance(objective, Evidence)
-        assert frame is not None
+        assert isinstance(frame, Frame)
         free = self.n_components == AUTO
         search = Search(
             data,
@@ -151,6 +139,6 @@ class MovesMixin(SeededMixture):
             allowed=allowed,
             n_most=self._n_most(data.n_positive, data.n_features) if free else start.weights.size,
             free=free,
-            on_iteration=report,
+            on_iteration=how["on_iteration"],
         )
-        return search.run(start, previous_bound)
+        return search.run(start, how["previous_bound"])
