@@ -120,6 +120,18 @@ def test_streams_of_many_features(covariance_type, init_params):
     assert mixture.score(X) > GaussianMixture(16, **options).fit(X).score(X) - 0.7
 
 
+def test_streams_of_small_batches(covariance_type):
+    """Steps are no longer than a batch has rows to tell: else components are lost, or narrow by chance."""
+    X = overlapping(16, 4000, 8)
+    mixture = MiniBatchGaussianMixture(8, covariance_type=covariance_type, random_state=0)
+    for batch in np.array_split(X, 1000):
+        mixture.partial_fit(batch)
+    assert mixture.weights_.min() > 0.02
+    assert mixture.n_repairs_ == 0
+    full = GaussianMixture(8, covariance_type=covariance_type, random_state=0).fit(X)
+    assert mixture.score(X) > full.score(X) - 0.18
+
+
 @pytest.mark.parametrize("init_params", ["kmeans", "k-means++", "random_from_data", "random"])
 def test_given_arrays_are_what_is_started_from(rows, init_params):
     weights, means, precisions = [0.7, 0.2, 0.1], rows[:3], np.eye(2) * np.arange(1.0, 4.0)[:, None, None]

@@ -24,8 +24,6 @@ from .seeding import Start
 from .sources import Data, Source
 from .threads import effective_n_threads, single_threaded_blas
 
-# A stream is seeded from its first rows: so many per component, and more than a covariance has dimensions.
-SEED_ROWS_PER_COMPONENT = 10
 # Starts whose components are single rows, with covariances that say nothing.
 FROM_SINGLE_ROWS = ("k-means++", "random_from_data")
 
@@ -255,7 +253,7 @@ class SteppingMixture(CriteriaMixin, SeededMixture):
                     seeds = _together(waiting.rows(), seeds)
                     if isinstance(data, ArrayData):
                         data = seeds
-                n_wanted = self.n_components * max(SEED_ROWS_PER_COMPONENT, data.n_features + 1)
+                n_wanted = stepwise.rows_to_start_from(self.n_components, data.n_features)
                 if seeds.n_positive < n_wanted:
                     n_seeded = 0 if waiting is None else waiting.n_seeded
                     return self._while_waiting(seeds, n_seeded, given, options, random_state)

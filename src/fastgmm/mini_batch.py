@@ -39,7 +39,9 @@ class MiniBatchGaussianMixture(SteppingMixture):
 
         s <- (1 - step) s + step * (statistics of the batch) / (its weight),    step = (t + t0) ** -kappa
 
-    for t = 1, 2, ... (Cappe and Moulines 2009, equation 13).
+    for t = 1, 2, ... (Cappe and Moulines 2009, equation 13). A batch of n rows makes a step of at most
+    ``n / (8 * n_components * max(10, n_features + 1))``: running statistics are never of fewer rows than
+    covariances take.
 
     Parameters
     ----------
@@ -58,13 +60,12 @@ class MiniBatchGaussianMixture(SteppingMixture):
         Exponent of the step, above 0.5 and at most 1. Smaller values forget faster.
 
     t0 : float, default=150.0
-        Offset of the step, at least 0. At 0 the first step is 1: it forgets all but the responsibilities that
-        the start gives to the first batch. Batches of few rows tell little and want small steps: for single
-        rows take 1000 or more.
+        Offset of the step, at least 0. At 0 the first step is 1, if the batch has rows enough: it forgets all
+        but the responsibilities that the start gives to the first batch.
 
     min_step : float, default=0.0
-        Steps are never smaller than this, from 0 to 1. Above 0 a stream is followed at one pace for ever:
-        what was seen n batches ago counts ``(1 - min_step) ** n``.
+        Steps are never smaller than this, from 0 to 1, also where a batch has few rows. Above 0 a stream is
+        followed at one pace for ever: what was seen n batches ago counts ``(1 - min_step) ** n``.
 
     averaging : {'epoch', 'steps'} or None, default='epoch'
         What the parameters are made of in the end. 'epoch': after `fit`, of the mean statistics of all

@@ -29,6 +29,11 @@ from .structures import Structure, maximum_likelihood
 # A component may be seeded anew again (repair.LARGEST_RESEEDS) once it has gone without for so many steps:
 # streams have no end, and a count that is never forgotten would run out.
 FORGIVEN_AFTER = 100
+# Running statistics are worth at least so many times the rows that a stream starts from. A shorter memory
+# loses components, or gives them covariances that are narrow by chance.
+REMEMBERED = 8
+# Rows that a stream starts from: so many per component, and more than a covariance has dimensions.
+START_ROWS_PER_COMPONENT = 10
 # Sums of so many running statistics are averaged that the weight of the t-th is about proportional to t: the
 # first ones, far from where it ends, are soon forgotten (Shamir and Zhang 2013, ICML, equation 8, eta = 1).
 LATER_COUNT_MORE = 1.0
@@ -46,9 +51,14 @@ class Rule(NamedTuple):
     min_step: float = 0.0
     averaging: str | None = None
 
-    def step(self, t: int) -> float:
-        """Length of the t-th step, t = 1, 2, ..."""
-        return float(min(1.0, max(self.min_step, (t + self.t0) ** -self.kappa)))
+    def step(self, t: int, longest: float = 1.0) -> float:
+        """Length of the t-th step, t = 1, 2, ...; at most `longest`, unless `min_step` is longer."""
+        return float(min(1.0, max(self.min_step, min((t + self.t0) ** -self.kappa, longest))))
+
+
+def rows_to_start_from(n_components: int, n_features: int) -> int:
+    """How many rows a stream starts from."""
+    return n_components * max(START_ROWS_PER_COMPONENT, n_features + 1)
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,7 @@ class StepReport(NamedTuple):
     """What a step saw: the batch under the parameters before it, about the means after it; what it cost."""
 
     batch: Statistics
+    step: float
     log_likelihood: float
     total_weight: float
     n_repairs: int
@@ -180,12 +191,15 @@ def take_step(
     data : the batch, of positive weight
     structure, options : of these reg_covar, repair and n_threads count
     rule : says how long the step is
-    relative_weight : of the batch beside the mean of all; the step is so many times as long, and at most 1
+    relative_weight : of the batch beside the mean of all; the step is so many times as long, and at most 1.
+        Before, it is so long at most that the batch is not more of the running statistics than its rows can
+        tell, REMEMBERED times those to start from
     whole : the batch is all there is: the step is 1, that of EM
     """
     began = perf_counter()
     n_steps = running.n_steps + 1
-    share = 1.0 if whole else min(1.0, rule.step(n_steps) * relative_weight)
+    longest = data.n_positive / (REMEMBERED * rows_to_start_from(*running.parameters.means.shape))
+    share = 1.0 if whole else min(1.0, rule.step(n_steps, longest) * relative_weight)
     before, scale = running.parameters, running.statistics.frame.scale
     # Shared features are accumulated about the middle of the mixture, wherever it is by now.
     middle = frame_of_parameters(before.weights, before.means, np.zeros(before.means.shape), False).shift
@@ -239,6 +253,7 @@ def take_step(
     )
     report = StepReport(
         batch.about(parameters.means),
+        share,
         log_likelihood,
         data.total_weight,
         n_repairs,
@@ -268,6 +283,7 @@ class _Epoch:
     total_weight: float = 0.0
     seconds_pass: float = 0.0
     seconds_estimate: float = 0.0
+    step: float = 0.0
     n_steps: int = 0
     looks: int = 0
     n_repairs: int = 0
@@ -284,6 +300,7 @@ class _Epoch:
         self.total_weight += report.total_weight
         self.seconds_pass += report.seconds_pass
         self.seconds_estimate += report.seconds_estimate
+        self.step = report.step
         self.n_steps += 1
         self.looks += report.second_looks
         self.n_repairs += report.n_repairs
@@ -348,7 +365,7 @@ def run(
             epoch.seconds_pass,
             epoch.seconds_estimate,
             epoch.n_steps,
-            1.0 if whole else rule.step(running.n_steps),
+            epoch.step,
             epoch.looks,
             epoch.n_repairs,
         )

@@ -67,6 +67,11 @@ def absolute_quadratic(roots: FloatArray, reach: FloatArray, limit: float = STAT
     return bound
 
 
+def mirrored(matrix: FloatArray) -> FloatArray:
+    """The symmetric matrix of the upper half of one."""
+    return np.triu(matrix) + np.triu(matrix, 1).T
+
+
 def singular_matrices(covariances: FloatArray, roots: FloatArray, rounding: FloatArray) -> BoolArray:
     """Which covariances (m, D, D) are singular to working precision (SINGULAR, base.rounding_of).
 

@@ -31,6 +31,7 @@ from .matrices import (
     inverse_gram,
     log_cholesky,
     longest_axis_of_matrix,
+    mirrored,
     raised_matrix,
     ratio_norms,
     root_of_precision,
@@ -112,12 +113,11 @@ class Tied:
 
     def second_about_origin(self, terms: FloatArray, scatter: FloatArray | None) -> FloatArray:
         assert scatter is not None
-        return np.triu(scatter) + np.triu(scatter, 1).T
+        return mirrored(scatter)
 
     def second_about_centres(self, second: FloatArray) -> FloatArray:
         D = int(np.sqrt(second.size) + 0.5)
-        square = second.reshape(D, D)
-        return np.triu(square) + np.triu(square, 1).T
+        return mirrored(second.reshape(D, D))
 
     def moments(self, statistics: Statistics, reg_covar: float) -> Moments:
         _, weights, means, offset = new_means(statistics)
@@ -141,7 +141,8 @@ class Tied:
         return roots[0], np.full(len(means), singular)
 
     def scatter(self, weight: FloatArray, offset: FloatArray) -> FloatArray:
-        return (offset * weight[:, None]).T @ offset
+        # of a symmetric product in floating point one half is kept, as in pickled statistics
+        return mirrored((offset * weight[:, None]).T @ offset)
 
     def log_det_roots(self, parameters: Parameters) -> FloatArray:
         log_det = np.log(np.diagonal(parameters.precisions_cholesky)).sum()
