@@ -79,7 +79,6 @@ def test_steps_follow_the_reference(covariance_type, weighted, dtype, averaging)
     for rows, row_weights in batches:
         ours.partial_fit(rows, sample_weight=row_weights)
         bounds.append(ours.lower_bound_)
-    K, D = ours.means_.shape
     longest = np.array([len(rows) for rows, _ in batches]) / (8 * K * max(10, D + 1))
     steps = np.minimum((np.arange(1, len(SIZES) + 1) + 1.5) ** -0.7, longest)
     assert 1 < np.count_nonzero(steps == longest) < len(SIZES)
@@ -94,6 +93,19 @@ def test_steps_follow_the_reference(covariance_type, weighted, dtype, averaging)
         ours.score_samples(X[:9]),
         rtol=1e-9,
     )
+
+
+def test_steps_of_few_rows(covariance_type):
+    """`min_step` is a least length also there; rows without weight tell nothing."""
+    X, start = problem(covariance_type)
+    weight = np.repeat([1.0, 0.0], 20)
+    for options, step in (({"min_step": 0.5}, 0.5), ({}, 20 / (8 * K * max(10, D + 1)))):
+        ours = mixture(covariance_type, start, t0=0.0, **options)
+        ours.partial_fit(X[:40], sample_weight=weight)
+        reference, _ = stepwise_oracle.stepwise_em(
+            [(X[:20], None)], reference_of(covariance_type, start), REG_COVAR, [step], None
+        )
+        assert oracle.difference(reference, parameters(ours)) < STEPS
 
 
 @pytest.mark.parametrize("averaging", [None, "epoch"])
