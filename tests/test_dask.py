@@ -44,8 +44,18 @@ def cluster():
 @pytest.fixture
 def client(cluster):
     with Client(cluster) as client:
-        client.wait_for_workers(2)
+        wait_for_both(client)
         yield client
+
+
+def wait_for_both(client):
+    """Until both workers are there; a nanny whose worker dies while it starts gives up, and is replaced."""
+    for _ in range(20):
+        try:
+            return client.wait_for_workers(2, timeout=10)
+        except TimeoutError:
+            client.cluster.scale(2)
+    raise AssertionError("the workers do not come back")
 
 
 def kept_anywhere(client):
@@ -194,7 +204,7 @@ def test_a_worker_that_is_killed_changes_nothing(client, monkeypatch, choice):
         assert bits(model) == bits(expected)
     np.testing.assert_allclose(model.lower_bounds_, expected.lower_bounds_, rtol=NEAR)
     np.testing.assert_allclose(model.means_, expected.means_, rtol=NEAR, atol=NEAR)
-    client.wait_for_workers(2)
+    wait_for_both(client)
     assert not kept_anywhere(client)
 
 
@@ -223,7 +233,7 @@ def test_a_lost_partition_is_named(client, monkeypatch):
         with pytest.raises(RuntimeError, match="X has lost partition"):
             method(parts)
     assert model.__dict__ == before
-    client.wait_for_workers(2)
+    wait_for_both(client)
     assert not kept_anywhere(client)
 
 
@@ -376,7 +386,7 @@ def test_passes_that_end_workers_end_the_fit(client, monkeypatch):
     with pytest.raises(RuntimeError, match="Workers left 2 times during one pass"):
         mixture(start).fit(da.from_array(X, chunks=(3000, 4)))
     assert holds_nothing(client)
-    client.wait_for_workers(2)
+    wait_for_both(client)
 
 
 def test_errors_that_are_kept_keep_no_partitions(client):
