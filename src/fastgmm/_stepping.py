@@ -19,7 +19,6 @@ from ._validation import check_block_weight, check_rows
 from .blocks import ArrayData
 from .few_rows import drawn_to_their_mean
 from .frame import Frame
-from .objective import Objective
 from .seeding import Start
 from .sources import Data, Source
 from .threads import effective_n_threads, single_threaded_blas
@@ -47,29 +46,28 @@ class SteppingMixture(CriteriaMixin, SeededMixture):
     `_running`, None before the first step, and `_waiting`, the first rows of a stream while they are too few.
     """
 
-    def _make_start(
+    def _with_covariances(
         self,
-        data: ArrayData,
+        start: Start,
+        rows: ArrayData,
         given: dict[str, Any],
-        random_state: np.random.RandomState,
         options: em.EMOptions,
-        frame: Frame | None,
-        objective: Objective | None = None,
+        frame: Frame | None = None,
     ) -> Start:
-        """A start; from single rows with one iteration of EM.
+        """A start from single rows after an iteration of EM over the rows it was made of; others as they are.
 
         Short steps would never get over covariances of `reg_covar`: the component that outgrows the others
         first takes their rows, as its density far away is the largest by so many orders of magnitude.
         """
-        start = super()._make_start(data, given, random_state, options, frame, objective)
-        if self.init_params in FROM_SINGLE_ROWS and given["means"] is None and given["precisions"] is None:
-            one = replace(options, max_iter=1)
-            result = em.run(data, self._structure(), start.parameters, one, frame=frame, objective=objective)
-            parameters = result.parameters
-            if given["weights"] is not None:
-                parameters = parameters._replace(weights=start.parameters.weights)
-            start = Start(parameters, (*start.repaired, *result.repaired))
-        return start
+        single = self.init_params in FROM_SINGLE_ROWS
+        if not single or given["means"] is not None or given["precisions"] is not None:
+            return start
+        one = replace(options, max_iter=1)
+        result = em.run(rows, self._structure(), start.parameters, one, frame=frame)
+        parameters = result.parameters
+        if given["weights"] is not None:
+            parameters = parameters._replace(weights=start.parameters.weights)
+        return Start(parameters, (*start.repaired, *result.repaired))
 
     def _start_of_stream(
         self,
@@ -83,7 +81,9 @@ class SteppingMixture(CriteriaMixin, SeededMixture):
         Those of clusters with fewer rows than features would be singular but for `reg_covar`, and such
         components lose their rows to the others in the first steps.
         """
-        start, structure = self._make_start(rows, given, random_state, options, None), self._structure()
+        structure = self._structure()
+        start = self._make_start(rows, given, random_state, options, None)
+        start = self._with_covariances(start, rows, given, options)
         if given["precisions"] is not None or structure.pooled:
             return start
         weights, means, covariances, _ = start.parameters

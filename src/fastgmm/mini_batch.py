@@ -316,6 +316,7 @@ class MiniBatchGaussianMixture(SteppingMixture):
         frame = data.frame(options.n_threads, structure.common_scale) if options.max_iter else None
         if last is None:
             start = self._make_start(seeds, given, random_state, options, frame)
+            start = self._with_covariances(start, seeds, given, options, frame)
             running, bound = stepwise.begin(start.parameters, structure, options.reg_covar), -np.inf
         else:
             start, bound = Start(last[0]), last[1]
