@@ -10,7 +10,7 @@ from fastgmm.structures import STRUCTURES
 from fastgmm.variational import Evidence, Prior
 from fastgmm.variational import moves_components as parts
 from fastgmm.variational.moves_merge import applied, candidates, merges
-from fastgmm.variational.moves_rows import SMALLEST_SHARE, Belonging, sample_of
+from fastgmm.variational.moves_rows import SMALLEST_SHARE, Belonging, rows_wanted, sample_of
 
 TYPES = ("full", "tied", "diag", "spherical")
 PRIORS = ("dirichlet_process", "dirichlet_distribution")
@@ -137,14 +137,14 @@ def test_greedy_merges_end_where_none_gains():
 
 def test_samples():
     X = np.arange(200_000.0)[:, None]
-    assert sample_of(ArrayData(X[:5000]), 4).n_rows == 5000
-    some = sample_of(ArrayData(X), 4)
+    assert sample_of(ArrayData(X[:5000]), rows_wanted(4)).n_rows == 5000
+    some = sample_of(ArrayData(X), rows_wanted(4))
     assert 65536 <= some.n_rows < 2 * 65536
     assert (np.diff(some.X[:, 0]) > 0).all()
     weight = np.zeros(200_000)
     weight[::50] = 2.0
     alternating = np.arange(1 << 18)[:, None] % 2 * 1.0
-    assert 0.4 < sample_of(ArrayData(alternating), 4).X.mean() < 0.6
-    few = sample_of(ArrayData(X, weight), 4)
+    assert 0.4 < sample_of(ArrayData(alternating), rows_wanted(4)).X.mean() < 0.6
+    few = sample_of(ArrayData(X, weight), rows_wanted(4))
     assert few.n_rows == 4000
     assert (few.sample_weight == 2.0).all()

@@ -18,7 +18,7 @@ from importlib.metadata import version as _version
 from ._config import show_config
 from .bayesian_mixture import BayesianGaussianMixture
 from .conjugate_prior import ConjugatePrior
-from .exceptions import DegenerateComponentError, RepairWarning
+from .exceptions import DegenerateComponentError, RepairWarning, UnfinishedSearchWarning
 from .gaussian_mixture import GaussianMixture
 from .mini_batch import MiniBatchGaussianMixture
 from .scorer import Scorer
@@ -39,6 +39,7 @@ __all__ = [
     "Statistics",
     "show_config",
     "RepairWarning",
+    "UnfinishedSearchWarning",
     "DegenerateComponentError",
     "__version__",
 ]

@@ -393,21 +393,24 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
     def _warn_about(self, result: em.EMResult) -> None:
         above_fit = 5  # _warn_about, _fit, fit, its decorator, the caller
         self._warn_about_repairs(result, above_fit + 1)
+        unfinished = self._unfinished(result)
+        if unfinished is not None:
+            warnings.warn(*unfinished, stacklevel=above_fit)
+
+    def _unfinished(self, result: em.EMResult) -> tuple[str, type[Warning]] | None:
+        """What a fit warns of that ended before it was done, None of one that was."""
         if result.out_of_time:
-            warnings.warn(
+            return (
                 f"The fit ended after max_time={self.max_time} seconds, before it was done: this is the best "
                 f"so far, after {result.n_iter} iterations. Increase max_time, or go on by warm_start or "
-                "a checkpoint.",
-                ConvergenceWarning,
-                stacklevel=above_fit,
-            )
-        elif not result.converged and self.max_iter > 0:
-            warnings.warn(
+                "a checkpoint."
+            ), ConvergenceWarning
+        if not result.converged and self.max_iter > 0:
+            return (
                 "Best performing initialization did not converge. Try different init parameters, or increase "
-                "max_iter, tol, or check for degenerate data.",
-                ConvergenceWarning,
-                stacklevel=above_fit,
-            )
+                "max_iter, tol, or check for degenerate data."
+            ), ConvergenceWarning
+        return None
 
     def _warn_about_repairs(self, result: em.EMResult, above_fit: int) -> None:
         if result.n_repairs:

@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import em
 from ._seeded import SeededMixture
+from .blocks import ArrayData
+from .exceptions import UnfinishedSearchWarning
 from .frame import Frame
 from .kernels._pass import MATRIX
 from .restarts import Heats
@@ -19,6 +21,7 @@ from .sources import Data
 from .variational import Evidence, Prior
 from .variational.evidence import is_singular
 from .variational.moves import ALL, MOST, ROWS_PER_FEATURE, START, Search
+from .variational.moves_levels import found_on_samples
 
 AUTO = "auto"
 # weight_concentration_prior where the number of components is not given: a stick's share is uniform then, and
@@ -123,6 +126,21 @@ class MovesMixin(SeededMixture):
         heats = super()._heats()
         return heats._replace(first=int(self.max_iter)) if self._allowed_moves() else heats
 
+    def _unfinished(self, result: em.EMResult) -> tuple[str, type[Warning]] | None:
+        if not result.cut_off:
+            return super()._unfinished(result)
+        limit = "max_time" if result.out_of_time else "max_iter"
+        if self.n_components == AUTO:
+            n = len(result.parameters.weights)
+            what = f"It came as far as {n} components, but this number is not a result."
+        else:
+            what = "A move that was not tried might lead to a better fit."
+        message = (
+            f"The search was cut off by {limit}={getattr(self, limit)} before it had tried all moves. {what} "
+            f"Increase {limit}: iterations of moves count in max_iter, also of those that were taken back."
+        )
+        return message, UnfinishedSearchWarning
+
     def _run(self, data: Data, start: Any, options: em.EMOptions, **how: Any) -> em.EMResult:
         allowed = self._allowed_moves()
         if not allowed or options.max_iter == 0:
@@ -131,6 +149,18 @@ class MovesMixin(SeededMixture):
         assert isinstance(objective, Evidence)
         assert isinstance(frame, Frame)
         free = self.n_components == AUTO
+        if free and how["previous_bound"] == -np.inf:  # nothing that a warm start is to go on from
+            streamed: Any = data
+            start = found_on_samples(
+                data if isinstance(data, ArrayData) else streamed.seeds,
+                data.n_positive,
+                objective,
+                options,
+                frame,
+                start,
+                allowed,
+                lambda n_rows: self._n_most(n_rows, data.n_features),
+            )
         search = Search(
             data,
             objective,

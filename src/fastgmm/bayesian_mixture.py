@@ -140,7 +140,8 @@ default='dirichlet_process'
         better two are split, and new ones are made for the rows that are explained worst. After each, EM goes
         on; the move is kept only where the lower bound of all rows has risen, else taken back. With a number
         of components these stay as many, some of them without rows. `max_iter` counts the iterations of moves
-        that were taken back, too. None: no moves, and all of them with ``n_components='auto'``. Not with
+        that were taken back, too; where it cuts the search off, an :class:`UnfinishedSearchWarning` says so.
+        None: no moves, and all of them with ``n_components='auto'``. Not with
         `checkpoint`.
 
     max_components : int or None, default=None
@@ -179,7 +180,7 @@ default='dirichlet_process'
         to bound, and bounds can be compared between equal numbers of components only.
 
     lower_bounds_ : list of float
-        `lower_bound_` of each iteration.
+        `lower_bound_` of each iteration; while a move is tried, that of the mixture which it may replace.
 
     history_ : dict of list
         What the kept run recorded at each iteration, as in :class:`GaussianMixture`. With moves, iterations

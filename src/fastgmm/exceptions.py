@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from sklearn.exceptions import ConvergenceWarning
+
 
 class RepairWarning(UserWarning):
     """Components degenerated during a fit and were repaired; the message names them."""
+
+
+class UnfinishedSearchWarning(ConvergenceWarning):
+    """A search for the number of components, or for better ones, was cut off before it came to an end."""
 
 
 class DegenerateComponentError(ValueError):

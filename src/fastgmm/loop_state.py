@@ -40,6 +40,7 @@ class EMResult:
     n_repairs: int = 0
     repaired: tuple[int, ...] = ()
     out_of_time: bool = False
+    cut_off: bool = False  # whether a search for moves ended before all were tried
     objective: Any = None  # what was maximised, where the likelihood was not
 
 

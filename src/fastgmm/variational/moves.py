@@ -35,7 +35,7 @@ from . import moves_components as parts
 from .evidence import Evidence
 from .moves_components import Components
 from .moves_merge import ONE_ROW, applied, candidates, merges
-from .moves_rows import Belonging, sample_of
+from .moves_rows import Belonging, rows_wanted, sample_of
 from .moves_split import WORTH, Division, birth, splits
 
 SPLIT, MERGE, BIRTH = "split", "merge", "birth"
@@ -47,8 +47,14 @@ EMPTY = "empty"
 START, MOST = 64, 256
 # Rows that each of these must have for each feature, and for its weight.
 ROWS_PER_FEATURE = 2
-# Iterations that a move gets to raise the bound, and that the fit then has before the next one.
-TRIAL, SETTLE = 4, 20
+# Iterations that a move gets to raise the bound, at first and at most, and that the fit then has before the
+# next one. A move gets more than the first few while its gains say that it will come to more than there was.
+TRIAL, LONGEST, SETTLE = 4, 40, 20
+# Gains of EM shrink by a ratio that is taken to be no nearer to 1 than this: an iteration promises nine times
+# its own gain at most.
+SLOWEST = 0.9
+# This part of all iterations is kept back from moves, for merges where these are cut off, and for EM's end.
+KEPT_BACK = 10
 # EM has settled when an iteration gains less than this, in nats per unit of weight: moves gain more.
 SETTLED = 1e-5
 # A move must raise the bound by more than this share: less is rounding.
@@ -91,12 +97,13 @@ class Search:
         # bounds are compared to a nat, of which single precision knows nothing
         options = replace(options, arithmetic="float64")
         self.data, self.evidence, self.options, self.frame = data, evidence, options, frame
-        self.allowed, self.n_most, self.free = allowed, n_most, free
+        self.allowed, self.n_most, self.free = frozenset(allowed), n_most, free
         self.on_iteration = on_iteration
         streamed: Any = data
         rows = data if isinstance(data, ArrayData) else streamed.seeds
-        self.sample = sample_of(rows, n_most)
+        self.sample = sample_of(rows, rows_wanted(n_most))
         self.pooled = evidence.structure.pooled
+        self.limit = options.max_iter  # of iterations, those in vain included
         self.record: list[list[object]] = []  # of moves: iteration, name, sizes, bounds, whether it was kept
         self.result: em.EMResult
         self.n_spent = 0  # iterations of moves that were not accepted
@@ -104,35 +111,62 @@ class Search:
         self.born_after = -1  # moves that had been kept when births were last tried
         D = data.n_features
         self.in_vain = np.empty((0, D + 1))  # components that are not to be split: counts and means
+        self.unlikely: list[Division] = []  # what is best of the splits that are not worth it as they are
         self._belonging: tuple[Parameters, Belonging] | None = None
 
     def run(self, start: Parameters, previous_bound: float) -> em.EMResult:
-        """The best that is found from a start."""
+        """The best that is found from a start. `cut_off` of the result: moves were left that it might be."""
         self.result = nothing_done(start, previous_bound)
-        self._settle()
-        while not self._over():
-            if self._moved():
-                continue
-            before = self.result.lower_bound
-            self._go_on(self.options.max_iter, self.options.tol)
-            if self.result.lower_bound - before <= self._tol():
-                break  # nothing has changed that moves could be told by
+        self.limit = self.options.max_iter - self.options.max_iter // KEPT_BACK
+        done = self._search()
+        self.limit = self.options.max_iter
+        if not done:
+            while not self._over() and MERGE in self.allowed and self.merge():
+                pass
         if self.free:
             self._leave_out_empty()
         if not self.result.converged and not self._over():
             self._go_on(self.options.max_iter, self.options.tol)
         self.result.history["moves"] = self.record
+        self.result.cut_off = not done
+        self.result.converged &= done
         return self.result
+
+    def _search(self) -> bool:
+        """Moves, until none is accepted of a mixture that EM has settled; whether it came to that."""
+        self._settle()
+        while not self._over():
+            if self._moved():
+                continue
+            if self._over():  # before all moves were tried
+                return False
+            before, self.limit = self.result.lower_bound, self.options.max_iter
+            self._go_on(self.options.max_iter, self.options.tol)
+            if self.result.lower_bound - before <= self._tol() or self._over():
+                return not self.result.out_of_time
+        return False
+
+    def doubled(self, parameters: Parameters) -> Parameters:
+        """A start with each component split in two, as far as there is room."""
+        components = parts.of_parameters(self.evidence, parameters)
+        belonging = Belonging(self.sample, self.evidence, parameters)
+        which = np.arange(components.counts.size)
+        found = splits(self.evidence, belonging, self.frame, self.options, which)
+        divided = self._divided(components, found[: self._room(components)])
+        return parts.to_parameters(self.evidence, divided)
 
     def _moved(self) -> bool:
         """Whether a move was accepted, the first of all kinds that is."""
-        return any(move(self) for name, move in _MOVES if name in self.allowed and not self._over())
+        return any(move(self) for names, move in _MOVES if self.allowed & {*names} and not self._over())
 
     # ---- EM ----------------------------------------------------------------------------------------------
 
     def _over(self) -> bool:
-        spent = self.result.n_iter + self.n_spent >= self.options.max_iter
-        return self.result.out_of_time or spent or perf_counter() >= self.options.deadline
+        late = self.result.out_of_time or perf_counter() >= self.options.deadline
+        return late or self._spent(self.result)
+
+    def _spent(self, result: em.EMResult) -> bool:
+        return result.n_iter + self.n_spent >= self.limit
 
     def _tol(self) -> float:
         return max(self.options.tol, SETTLED * self.evidence.total_weight)
@@ -146,7 +180,7 @@ class Search:
             self.result.converged = False
 
     def _continued(self, result: em.EMResult, n_iter: int, tol: float) -> em.EMResult:
-        most = min(n_iter, self.options.max_iter - self.n_spent)
+        most = min(n_iter, self.limit - self.n_spent)
         if most <= result.n_iter:
             return result
 
@@ -208,11 +242,27 @@ class Search:
         )
 
     def explore(self) -> bool:
-        """Merge pairs that are not quite one: EM may find that they are better so."""
-        before = self.result.parameters
-        if before.weights.size < 2 or self.result.lower_bound - self.explored_at <= self._tol():
+        """Merge what is not quite one, and split what is not quite two: EM may find that it is better so."""
+        unlikely, self.unlikely = self.unlikely, []
+        if self.result.lower_bound - self.explored_at <= self._tol():
             return False
         self.explored_at = self.result.lower_bound
+        return self._explore_merges() or self._explore_splits(unlikely)
+
+    def _explore_splits(self, unlikely: list[Division]) -> bool:
+        components = parts.of_parameters(self.evidence, self.result.parameters)
+        if SPLIT not in self.allowed or not self._room(components):
+            return False
+        return any(
+            self._try(SPLIT, self._ordered(self._divided(components, [division])))
+            for division in unlikely
+            if not self._over()
+        )
+
+    def _explore_merges(self) -> bool:
+        before = self.result.parameters
+        if MERGE not in self.allowed or before.weights.size < 2:
+            return False
         belonging = self._belongs()
         found = candidates(self.evidence, before, belonging, keep=not self.free)
         components = parts.of_parameters(self.evidence, before)
@@ -231,6 +281,8 @@ class Search:
             return False
         belonging = self._belongs()
         found = splits(evidence, belonging, self.frame, self.options, which)
+        n_worth = sum(division.gain > WORTH for division in found)
+        found, self.unlikely = found[:n_worth], found[n_worth:][:EXPLORED]
         self._note(components, np.setdiff1d(which, [division.component for division in found]))
         room = self._room(components)
         if room:
@@ -329,14 +381,18 @@ class Search:
         before, parameters = self.result, parts.to_parameters(self.evidence, components)
         if not all(np.isfinite(array).all() for array in parameters):
             return False
-        try:
-            trial = self._continued(replace(before, parameters=parameters), before.n_iter + TRIAL, 0.0)
-        except DegenerateComponentError:
-            return False
         least = ROUNDING * abs(before.lower_bound) + {MERGE: 0.0, EMPTY: -WORTH}.get(name, WORTH)
         if name != EMPTY:  # nor does it count what EM would have gained without it
             least += TRIAL * self._last_gain()
-        rises = bool(trial.lower_bound > before.lower_bound + least)
+        trial = replace(before, parameters=parameters)
+        try:
+            while True:
+                trial = self._continued(trial, trial.n_iter + TRIAL, 0.0)
+                rises = bool(trial.lower_bound > before.lower_bound + least)
+                if rises or not self._promises(trial, before, before.lower_bound + least):
+                    break
+        except DegenerateComponentError:
+            return False
         sizes = (before.parameters.weights.size, parameters.weights.size)
         bounds = (float(before.lower_bound), float(trial.lower_bound))
         self.record.append([before.n_iter, name, *sizes, *bounds, rises])
@@ -344,10 +400,32 @@ class Search:
             self.n_spent += trial.n_iter - before.n_iter
             self.result.out_of_time = trial.out_of_time
             return False
+        # until it is accepted, the bound of the fit is that of the mixture that stood before
+        tried = trial.lower_bounds[before.n_iter :]
+        trial.lower_bounds[before.n_iter :] = [max(bound, before.lower_bound) for bound in tried]
         self.result = trial
         self.result.converged = False
         self._settle()
         return True
 
+    def _promises(self, trial: em.EMResult, before: em.EMResult, target: float) -> bool:
+        """Whether more iterations are worth it: whether the gains of the last two lead to the target.
 
-_MOVES = ((MERGE, Search.merge), (SPLIT, Search.split), (MERGE, Search.explore), (BIRTH, Search.birth))
+        Gains that shrink by a constant ratio add up to a geometric series (Aitken; Boehning et al. 1994).
+        """
+        bounds = trial.lower_bounds[before.n_iter :]
+        if len(bounds) < 3 or not TRIAL <= len(bounds) < LONGEST or trial.out_of_time or self._spent(trial):
+            return False
+        gain, gain_before = bounds[-1] - bounds[-2], bounds[-2] - bounds[-3]
+        if not (gain > 0.0 and gain_before > 0.0):
+            return False
+        ratio = min(gain / gain_before, SLOWEST)
+        return bool(trial.lower_bound + gain * ratio / (1.0 - ratio) > target)
+
+
+_MOVES = (
+    ((MERGE,), Search.merge),
+    ((SPLIT,), Search.split),
+    ((MERGE, SPLIT), Search.explore),
+    ((BIRTH,), Search.birth),
+)

@@ -21,9 +21,13 @@ ROWS_PER_COMPONENT, FEWEST_ROWS = 1 << 10, 1 << 16
 SMALLEST_SHARE = 1e-3
 
 
-def sample_of(rows: ArrayData, n_components: int) -> ArrayData:
-    """Rows of positive weight, one of each so many at random places; all where they are few."""
-    wanted = max(ROWS_PER_COMPONENT * n_components, FEWEST_ROWS)
+def rows_wanted(n_components: int) -> int:
+    """Rows that moves of so many components are looked for with."""
+    return max(ROWS_PER_COMPONENT * n_components, FEWEST_ROWS)
+
+
+def sample_of(rows: ArrayData, wanted: int) -> ArrayData:
+    """So many rows of positive weight or more, at random places; all where they are few."""
     if rows.n_positive == rows.n_rows <= wanted:
         return rows
     step = max(rows.n_positive // wanted, 1)

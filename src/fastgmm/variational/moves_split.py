@@ -45,7 +45,7 @@ def splits(
     options: em.EMOptions,
     which: IndexArray,
 ) -> list[Division]:
-    """Components of these that are better two, best first.
+    """What each of these components becomes as two, best first: those that gain WORTH or more are better so.
 
     A component's rows are fitted by one and by two, each row counting by its responsibility: all others stay
     as they are. So the rise is the whole bound's, but for the other counts (moves_components.py).
@@ -55,7 +55,7 @@ def splits(
         rows, shares = belonging.of[k]
         weights = belonging.weights(rows) * shares
         division = divided(evidence, belonging, rows, weights, frame, options, HALVES)
-        if division is not None and division.gain > WORTH:
+        if division is not None:
             found.append(division._replace(component=int(k)))
     return sorted(found, key=lambda division: (-division.gain, division.component))
 
