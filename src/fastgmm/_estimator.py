@@ -121,11 +121,12 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         ----------
         X : array-like of shape (n_samples, n_features), or a source of rows
             The rows, at least 2. float64 and float32 arrays are read where they are, whatever their memory
-            layout; all else becomes float64. Rows that do not fit into memory may come from files, named by
-            their paths (.npy, .parquet, .arrow, ...; :class:`fastgmm.NpyRows`, :class:`fastgmm.ParquetRows`),
-            a large memory-mapped array, pyarrow's tables and data sets, a list of blocks, a generator
-            function or :class:`fastgmm.BlockRows`: they are read once to be checked and measured, and once
-            per iteration; starts are made from a sample.
+            layout; those of foreign byte order are copied and keep their precision; all else becomes float64.
+            Rows that do not fit into memory may come from files, named by their paths (.npy, .parquet,
+            .arrow, ...; :class:`fastgmm.NpyRows`, :class:`fastgmm.ParquetRows`), a large memory-mapped array,
+            pyarrow's tables and data sets, a list of blocks, a generator function or
+            :class:`fastgmm.BlockRows`: they are read once to be checked and measured, and once per iteration;
+            starts are made from a sample.
             So are Dask arrays, Dask DataFrames and lists of futures, on the workers of a Dask client if there
             is one (docs/cluster.md).
 

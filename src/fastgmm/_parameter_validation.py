@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from ._typing import FloatArray, LabelArray
-from ._validation import FLOATS, on_host
+from ._validation import FLOATS, is_float32, on_host
 
 # Matrices that differ more from their transposes are not meant to be symmetric; inverses differ by rounding.
 LARGEST_ASYMMETRY = 1e-5
@@ -78,7 +78,7 @@ def check_mixture_weights(values: Any, name: str, n_components: int) -> FloatArr
         raise ValueError(
             f"{name} should be in the range [0, 1], but it is {weights[bad]} for component {bad}."
         )
-    atol = 1e-6 if getattr(values, "dtype", None) == np.float32 else 1e-8
+    atol = 1e-6 if is_float32(values) else 1e-8
     if abs(1.0 - weights.sum()) > atol:
         raise ValueError(
             f"{name} should be normalized, but its sum is {weights.sum():.10g}. Divide it by its sum."

@@ -18,7 +18,9 @@ from sklearn.utils.validation import _get_feature_names, validate_data
 
 from ._typing import FloatArray
 
-FLOATS = [np.float64, np.float32]  # what is read without a copy; anything else becomes the first of them
+# What keeps its precision, in either byte order; anything else becomes the first of them. scikit-learn looks
+# dtypes up in this list, and there a foreign byte order is another dtype.
+FLOATS = [np.float64, np.float32, *(np.dtype(kind).newbyteorder() for kind in (np.float64, np.float32))]
 
 # Devices of the DLPack protocol with memory the processor can read: its own, and what CUDA or ROCm pinned.
 _HOST_DEVICES = (1, 3, 11, 13)
@@ -35,7 +37,8 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
     estimator : estimator
         Receives `n_features_in_` and `feature_names_in_` if `reset`; else X is checked against them.
     X : array-like of shape (n_samples, n_features)
-        float64 and float32 arrays of any memory layout are not copied; all else becomes float64.
+        float64 and float32 arrays of any memory layout are not copied unless their byte order is foreign; all
+        else becomes float64.
     reset : bool
         Whether X defines the number and names of features.
     min_rows : int, default=1
@@ -43,7 +46,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
 
     Returns
     -------
-    X : ndarray of shape (n_samples, n_features), float64 or float32
+    X : ndarray of shape (n_samples, n_features), float64 or float32 in native byte order
 
     Raises
     ------
@@ -78,7 +81,18 @@ def _validated(estimator: Any, X: Any, reset: bool, min_rows: int, look: bool) -
     rows: NDArray[Any] = validate_data(
         estimator, X, reset=reset, dtype=FLOATS, ensure_min_samples=min_rows, ensure_all_finite=look
     )
-    return rows
+    return in_native_order(rows)
+
+
+def in_native_order(values: NDArray[Any]) -> NDArray[Any]:
+    """The array itself; a copy where its byte order is foreign."""
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+
+
+def is_float32(values: Any) -> bool:
+    """Whether it is an array of float32, in either byte order."""
+    dtype = getattr(values, "dtype", None)
+    return isinstance(dtype, np.dtype) and dtype.newbyteorder("=") == np.float32
 
 
 def check_block(X: Any, place: str, first: int, *, look: bool) -> NDArray[Any]:
@@ -95,7 +109,7 @@ def check_block(X: Any, place: str, first: int, *, look: bool) -> NDArray[Any]:
 
     Returns
     -------
-    X : ndarray of shape (n, n_features), float64 or float32
+    X : ndarray of shape (n, n_features), float64 or float32 in native byte order
     """
     of = f" of {place}" if place else ""
     try:
@@ -114,7 +128,7 @@ def check_block(X: Any, place: str, first: int, *, look: bool) -> NDArray[Any]:
                 f"Input X contains NaN or infinity: the first is {X[row, column]} in "
                 f"{row_in_words(first + row, place)}, column {column}. Drop such rows or fill them in."
             )
-    return X
+    return in_native_order(X)
 
 
 def row_in_words(row: int, place: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any, Self
 import numpy as np
 import sklearn.mixture
 
+from ._validation import is_float32
+
 _ARRAYS = (
     "weights_", "means_", "covariances_", "precisions_cholesky_", "precisions_", "mean_precision_",
     "mean_prior_",
@@ -108,7 +110,7 @@ class ConvertibleMixin:
         ours: Any = cls(**{**mixture.get_params(deep=False), **params})
         _copy_attributes(mixture, ours)
         covariances = getattr(mixture, "covariances_", ours)
-        if getattr(covariances, "dtype", None) == np.float32 and mixture.covariance_type in ("full", "tied"):
+        if is_float32(covariances) and mixture.covariance_type in ("full", "tied"):
             # Fitted in float32, matrices are symmetric to few digits, which NumPy does not like to draw from.
             ours.covariances_ = (ours.covariances_ + np.swapaxes(ours.covariances_, -1, -2)) / 2
         if hasattr(ours, "weights_"):
