@@ -317,7 +317,9 @@ class BayesianMixin(FittedMixture):
 
     # ---- posterior ---------------------------------------------------------------------------------------
 
-    def sample_parameters(self, n_draws: int = 1) -> ParameterDraws:
+    def sample_parameters(
+        self, n_draws: int = 1, random_state: int | np.random.RandomState | None = None
+    ) -> ParameterDraws:
         """Draw mixtures from the posterior.
 
         Weights are drawn from their Dirichlet distribution, or stick by stick and then normalised; precisions
@@ -329,6 +331,9 @@ class BayesianMixin(FittedMixture):
         ----------
         n_draws : int, default=1
             How many, at least 1.
+
+        random_state : int, RandomState instance or None, default=None
+            What this call draws by, as in :meth:`sample`. None: the mixture's own `random_state`.
 
         Returns
         -------
@@ -346,7 +351,7 @@ class BayesianMixin(FittedMixture):
         if not (isinstance(n_draws, Integral) and n_draws >= 1):
             raise ValueError(f"n_draws must be an integer, at least 1, got {n_draws!r}.")
         _, parameters, posterior = self._posterior()
-        rng = check_random_state(self.random_state)
+        rng = check_random_state(self.random_state if random_state is None else random_state)
         weights = draws.draw_weights(posterior.concentration, int(n_draws), rng)
         with single_threaded_blas():
             drawn = draws.draw_gaussians(parameters.means, self._matrices(), posterior, int(n_draws), rng)

@@ -17,6 +17,7 @@ from ._attributes import attribute_parameters
 from ._typing import FloatArray
 from ._validation import check_rows, check_sample_weight
 from .blocks import ArrayData
+from .normal_draws import draw_rows
 from .parameters import Parameters
 from .scorer import KeptScorers, Scorer
 from .sources import DaskRows, Source, as_source, check_feature_names, data_of
@@ -231,16 +232,24 @@ class FittedMixture(DensityMixin, BaseEstimator):
         """
         return self._outputs(outputs.RESPONSIBILITIES, X, out)
 
-    def sample(self, n_samples: int = 1) -> tuple[FloatArray, NDArray[np.int64]]:
+    def sample(
+        self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None
+    ) -> tuple[FloatArray, NDArray[np.int64]]:
         """Draw rows from the mixture.
 
-        Draws are those of scikit-learn for the same `random_state` and parameters. `covariances_` are what is
-        drawn from.
+        `covariances_` are what is drawn from. Draws are those of scikit-learn for the same `random_state` and
+        parameters, but for covariances in such different units, or so near to singular, that NumPy's factors
+        of them are wrong: of those, factors are taken in units of the standard deviations.
 
         Parameters
         ----------
         n_samples : int, default=1
             Number of rows, at least 1.
+
+        random_state : int, RandomState instance or None, default=None
+            What this call draws by. None: the mixture's own `random_state`, as in scikit-learn: where that is
+            an int, every call draws the same rows. A bootstrap gives a number of its own to each call, or the
+            same RandomState to all of them.
 
         Returns
         -------
@@ -253,27 +262,29 @@ class FittedMixture(DensityMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `n_samples` is less than 1.
+            If `n_samples` is less than 1; if `covariances_` are not finite or not positive semi-definite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastgmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]], random_state=0)
+        >>> bool(mixture.sample()[0] == mixture.sample()[0])
+        True
+        >>> rng = np.random.RandomState(0)
+        >>> means = [mixture.sample(100, random_state=rng)[0].mean() for _ in range(1000)]
+        >>> bool(0.09 < np.std(means) < 0.11)  # a tenth of the standard deviation of a row
+        True
         """
         check_is_fitted(self, ["weights_", "means_", "covariances_"])
         if n_samples < 1:
             raise ValueError(
                 f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample."
             )
-        rng = check_random_state(self.random_state)
-        means = np.asarray(self.means_, dtype=np.float64)
-        covariances = np.asarray(self.covariances_, dtype=np.float64)
-        counts = rng.multinomial(n_samples, np.asarray(self.weights_, dtype=np.float64))
-        if self.covariance_type == "tied":
-            covariances = np.broadcast_to(covariances, (len(means), *covariances.shape))
-        blocks = []
-        for mean, covariance, count in zip(means, covariances, counts):
-            if self.covariance_type in ("full", "tied"):
-                block = rng.multivariate_normal(mean, covariance, int(count))
-            else:
-                block = mean + rng.standard_normal(size=(count, len(mean))) * np.sqrt(covariance)
-            blocks.append(block)
-        return np.vstack(blocks), np.repeat(np.arange(len(means), dtype=np.int64), counts)
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        attributes = (self.weights_, self.means_, self.covariances_)
+        weights, means, covariances = (np.asarray(array, dtype=np.float64) for array in attributes)
+        return draw_rows(rng, n_samples, weights, means, covariances, self.covariance_type)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fitted mixture to a file.
