@@ -298,6 +298,8 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         # Measuring the data is a pass over them: once, for the seeding and for all runs.
         frame = data.frame(options.n_threads, structure.common_scale) if options.max_iter else None
         objective = self._objective(data, frame, options)
+        if objective is None and isinstance(data, ArrayData):  # nothing that rows are weighed against
+            data = seeds = data.with_weights_in_range()
 
         def progress(run: int, max_iter: int, begun: int = 0) -> Progress:
             if checkpoint is not None and checkpoint.loop is not None:

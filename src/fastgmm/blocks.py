@@ -14,15 +14,19 @@ from .score_map import ScoreMap
 
 # Rows looked at for a first idea of where the data lie.
 SAMPLE_ROWS = 256
-# A first idea further off than this costs digits of the mean and the spread; then a second pass measures them
-# again.
-FAR_OFF = 1e3
+# A first idea further off than this, in its own units or in standard deviations, costs digits of the mean and
+# the spread; then another pass measures them again. The mean is then off by a rounding error of the distance:
+# where the spread is that of rows of hardly any weight, it takes more than one.
+FAR_OFF, MOST_GUESSES = 1e3, 3
 # Of rows that span no more than this no component has a variance beyond 1e306, whichever it takes. float64
 # ends at 1.8e308, but axes of a covariance matrix can be longer than any feature's.
 LARGEST_RANGE = 2e153
 # Nor has it where the data's standard deviation is within this: a component with 10 eps of the weight, the
 # least it may have (structures/base.py), is 2e7 times as wide as the data at most.
 SAFE_SPREAD = 1e145
+# Weights whose largest is beyond this, or below its reciprocal, are multiplied by a power of two where only
+# their ratios count: the sum of a log-likelihood may leave the range of float64 where the mean does not.
+LARGEST_UNSCALED_WEIGHT = 2.0**64
 
 
 def readable(X: RowArray) -> RowArray:
@@ -96,6 +100,17 @@ class ArrayData:
         weight = self.sample_weight
         return ArrayData(self.X[index], None if weight is None else weight[index])
 
+    def with_weights_in_range(self) -> ArrayData:
+        """The same rows; weights that are far from 1 in the same ratios, exactly, with a sum near 1."""
+        weight = self.sample_weight
+        if weight is None or 1 / LARGEST_UNSCALED_WEIGHT <= weight.max() <= LARGEST_UNSCALED_WEIGHT:
+            return self
+        # of positive weights none becomes 0, which would be another set of rows
+        scaled = np.maximum(weight * power_of_two_near_inverse(self.total_weight), np.nextafter(0.0, 1.0))
+        data = ArrayData(self.X, np.where(weight > 0, scaled, 0.0))
+        data.stands_for = self.stands_for
+        return data
+
     def frame(self, n_threads: int, common_scale: bool = False) -> Frame:
         """Frame of the data; see `moments`."""
         return make_frame(*self.moments(n_threads), common_scale)
@@ -121,7 +136,9 @@ class ArrayData:
             low, high = self._range()
             guess = Frame(low / 2 + high / 2, power_of_two_near_inverse(high / 2 - low / 2))
             mean, spread = self._moments(guess, n_threads)
-        elif (np.hypot(mean, spread) > FAR_OFF).any():
+        for _ in range(MOST_GUESSES):
+            if not ((np.hypot(mean, spread) > FAR_OFF) | (np.abs(mean) > FAR_OFF * spread)).any():
+                break
             shift = guess.shift + mean / guess.scale
             guess = Frame(shift, power_of_two_near_inverse(np.hypot(mean, spread) / guess.scale))
             mean, spread = self._moments(guess, n_threads)

@@ -26,7 +26,7 @@ from .score_map import ScoreMap
 from .sources import Data, collector_of
 from .statistics import Statistics
 from .structures import Estimate, Structure
-from .structures.base import STATISTICS_LIMIT
+from .structures.base import STATISTICS_LIMIT, means_to_centre
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,18 @@ class Maximiser:
             statistics = look_again(statistics.reference, centred)
             estimate = self._estimate(statistics, previous)
         doubtful = self._doubtful(estimate, statistics)
-        if doubtful.any():
-            looks = int(np.count_nonzero(doubtful))
-            centres = np.where(doubtful[:, None], estimate.parameters.means, statistics.reference)
-            estimate = self._estimate(look_again(centres, doubtful | centred), previous)
-            self.hopeless |= doubtful & estimate.singular
+        for _ in range(2):
+            if not doubtful.any():
+                break
+            looks = max(looks, int(np.count_nonzero(doubtful)))
+            means, lost = means_to_centre(estimate, statistics, self.frame)
+            centres = np.where(doubtful[:, None], means, statistics.reference)
+            statistics = look_again(centres, doubtful | centred)
+            estimate = self._estimate(statistics, previous)
+            if not (doubtful & lost).any():
+                self.hopeless |= doubtful & estimate.singular
+                break
+            doubtful = self._doubtful(estimate, statistics)
         self.hopeless &= estimate.singular
         parameters, n_new = self.repairs.apply(
             estimate, self.structure, self.frame, self.options.repair, previous

@@ -213,6 +213,18 @@ def new_means(statistics: Statistics) -> tuple[FloatArray, FloatArray, FloatArra
     return safe, weights, means, offset
 
 
+def means_to_centre(estimate: Estimate, statistics: Statistics, frame: Frame) -> tuple[FloatArray, BoolArray]:
+    """Points to take moments about anew, (K, D), and components for which they are no means yet, (K,).
+
+    Rounding leaves an error of EPSILON times a mean's distance from its reference. Where that is more than
+    the standard deviation of all rows, the frame's origin is nearer to the rows than such a mean.
+    """
+    means = estimate.parameters.means
+    with np.errstate(over="ignore"):
+        lost = EPSILON * np.abs(means - statistics.reference) * frame.scale > 1.0
+    return np.where(lost, frame.shift, means), np.asarray(lost.any(axis=1))
+
+
 def starved(statistics: Statistics) -> BoolArray:
     """Components with less than 10 eps of all the weight."""
     return ~(statistics.weight >= STARVED_SHARE * max(statistics.weight.sum(), np.finfo(float).tiny))

@@ -119,12 +119,13 @@ def ratio_norms(old: FloatArray, new: FloatArray, n_threads: int) -> FloatArray:
 def raised_matrix(covariance: FloatArray, frame: Frame) -> FloatArray:
     """One covariance matrix with variances and correlations raised.
 
-    In units of its own standard deviations, none below the floor, a covariance cannot overflow.
+    In units of its own standard deviations, none below the floor, a covariance cannot overflow. What
+    cancellation has left of one may have correlations far beyond 1: they would drown all others.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         spread = np.sqrt(raised_variances(np.diagonal(covariance), frame.scale))
         correlation = covariance / spread[:, None] / spread
-    correlation = np.where(np.isfinite(correlation), correlation, 0.0)
+    correlation = np.clip(np.where(np.isfinite(correlation), correlation, 0.0), -1.0, 1.0)
     np.fill_diagonal(correlation, 1.0)
     values, vectors = np.linalg.eigh((correlation + correlation.T) / 2)
     raised = (vectors * np.maximum(values, FLOOR * values[-1])) @ vectors.T
