@@ -57,6 +57,27 @@ def test_no_repair_ends_a_fit(covariance_type, repair):
         assert_usable(mixture)
 
 
+# ---- acceleration ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("prior", [None, "conjugate"])
+@pytest.mark.parametrize("unit", [None, 1e-160, 1e-120, 1e140])
+def test_acceleration_says_nothing_about_extreme_units(covariance_type, prior, unit, capfd):
+    # neither NumPy, of which warnings are errors here, nor LAPACK, which prints lines of its own
+    rng = np.random.default_rng(0)
+    units = 10.0 ** np.linspace(-140, 140, 5) if unit is None else np.full(5, unit)
+    X = (rng.normal(size=(300, 5)) + rng.integers(0, 2, size=(300, 1)) * 3) * units
+    if prior is not None and unit == 1e-160:
+        pytest.skip("the covariance of such rows is 0 in float64, which is no prior")
+    options = {"prior": prior, "reg_covar": 0 if unit == 1e140 else 1e-6}
+    mixture = GaussianMixture(
+        3, covariance_type=covariance_type, acceleration="anderson", random_state=0, tol=1e-9, **options
+    ).fit(X)
+    assert_usable(mixture)
+    assert capfd.readouterr() == ("", "")
+
+
 # ---- starts far from all rows ------------------------------------------------------------------------------
 
 

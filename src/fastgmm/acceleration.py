@@ -75,8 +75,15 @@ class Anderson:
         if not ((before.weights > 0).all() and (after.weights > 0).all()):
             self.restart()
             return after
+        with np.errstate(all="ignore"):  # what leaves the range of numbers is found, and is no step
+            return self._bold_step(before, after)
+
+    def _bold_step(self, before: Parameters, after: Parameters) -> Parameters:
+        """The combination of images whose residuals are smallest; `after` where there is none to be had."""
         try:
             x, g = (self.structure.to_vector(p, self.frame) for p in (before, after))
+            if not (np.isfinite(x).all() and np.isfinite(g).all()):
+                raise ValueError("LAPACK must not see what is not finite")
             self.residuals.append(g - x)
             self.images.append(g)
             del self.residuals[: -MEMORY - 1], self.images[: -MEMORY - 1]
@@ -85,8 +92,9 @@ class Anderson:
             differences = np.diff(np.array(self.residuals), axis=0).T
             share = np.linalg.lstsq(differences, self.residuals[-1], rcond=SMALLEST_DIRECTION)[0]
             point = g - np.diff(np.array(self.images), axis=0).T @ share
-            with np.errstate(over="ignore"):
-                parameters = self.structure.from_vector(point, after, self.frame)
+            parameters = self.structure.from_vector(point, after, self.frame)
+            if not np.isfinite(parameters.means).all():
+                raise ValueError("a step beyond the range of numbers")
         except (ValueError, np.linalg.LinAlgError):  # a covariance on the edge of what can be factorised
             self.restart()
             return after
