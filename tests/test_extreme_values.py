@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastgmm import GaussianMixture
+from fastgmm import BayesianGaussianMixture, GaussianMixture, MiniBatchGaussianMixture
 from fastgmm.blocks import ArrayData
 from fastgmm.frame import Frame
 from fastgmm.structures import STRUCTURES
@@ -103,6 +103,48 @@ def test_means_may_be_given_anywhere(covariance_type, n_features, all_given):
     assert mixture.weights_[k] == pytest.approx(1.0)
     np.testing.assert_allclose((mixture.means_[k] - X.mean(axis=0)) / X.std(axis=0), 0.0, atol=1e-12)
     assert mixture.score(X) == pytest.approx(alone.score(X), rel=1e-10)
+
+
+# ---- the smallest numbers ----------------------------------------------------------------------------------
+
+
+def subnormal_rows(seed, n_features, scale):
+    return np.random.default_rng(seed).normal(size=(300, n_features)) * scale
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("scale", [5e-322, 1e-315, 1e-308, 1e-300])
+@pytest.mark.parametrize("max_iter", [0, 1, 20])
+def test_fits_of_the_smallest_numbers_are_finite(covariance_type, scale, max_iter):
+    for n_features in (1, 2, 12, 76):
+        X = subnormal_rows(n_features, n_features, scale)
+        mixture = GaussianMixture(5, covariance_type=covariance_type, max_iter=max_iter, random_state=0).fit(
+            X
+        )
+        assert np.isfinite(mixture.means_).all()
+        assert (np.abs(mixture.means_) <= np.abs(X).max()).all()
+        assert max_iter == 0 or np.isfinite(mixture.lower_bound_)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_mini_batches_of_the_smallest_numbers_are_finite(covariance_type, method):
+    X = subnormal_rows(0, 12, 5e-322)
+    mixture = MiniBatchGaussianMixture(5, covariance_type=covariance_type, random_state=0, max_iter=1)
+    getattr(mixture, method)(X)
+    assert np.isfinite(mixture.means_).all()
+    posterior = BayesianGaussianMixture(n_components=5, covariance_type=covariance_type, random_state=0).fit(
+        X
+    )
+    assert np.isfinite(posterior.means_).all()
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-290, 1e-305, 1e-310])
+def test_k_means_finds_clusters_of_the_smallest_numbers(unit):
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(300, 2)) + 20 * rng.integers(0, 3, size=(300, 1))) * unit
+    found = GaussianMixture(3, max_iter=0, random_state=0).fit(X).means_ / unit
+    np.testing.assert_allclose(np.sort(found, axis=0), [[0, 0], [20, 20], [40, 40]], atol=0.5)
 
 
 # ---- weights -----------------------------------------------------------------------------------------------

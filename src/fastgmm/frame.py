@@ -16,6 +16,9 @@ from ._typing import FloatArray
 
 # Powers of two beyond this could overflow once they are squared and summed.
 LARGEST_EXPONENT = 500
+# Units of k-means, which may be any number, are no larger than this: the reciprocal of a subnormal spread is
+# infinite.
+LARGEST_UNIT = 2.0**1000
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ def power_of_two_near_inverse(spread: ArrayLike) -> FloatArray:
     usable = np.isfinite(spread) & (spread > 0)
     exponent = np.frexp(np.where(usable, spread, 0.5))[1]
     return np.ldexp(1.0, np.clip(-exponent, -LARGEST_EXPONENT, LARGEST_EXPONENT))
+
+
+def inverse_units(spread: ArrayLike) -> FloatArray:
+    """Reciprocals of spreads, which are positive; of the smallest numbers, LARGEST_UNIT."""
+    return np.asarray(1.0 / np.maximum(spread, 1.0 / LARGEST_UNIT))
 
 
 def make_frame(mean: ArrayLike, spread: ArrayLike, common_scale: bool) -> Frame:

@@ -15,7 +15,7 @@ from . import em, sample_fit
 from ._typing import BoolArray, FloatArray, IndexArray, LabelArray
 from .blocks import ArrayData
 from .few_rows import drawn_to_their_mean
-from .frame import Frame
+from .frame import Frame, inverse_units
 from .kernels._pass import LINEAR, LOG_LIKELIHOOD, NO_TERMS, SCALAR, Pass
 from .kmeans import (
     fill_empty,
@@ -395,5 +395,5 @@ def _kmeans_frames(sample: ArrayData) -> list[Frame]:
     widest = spread.max() if spread.max() > 0 else 1.0
     spread[spread == 0] = widest
     shift = np.ascontiguousarray(origin + mean * largest)
-    raw = Frame(shift, np.full(spread.shape, 1.0 / widest))
-    return [raw] if (spread == widest).all() else [raw, Frame(shift, 1.0 / spread)]
+    raw = Frame(shift, np.full(spread.shape, inverse_units(widest)))
+    return [raw] if (spread == widest).all() else [raw, Frame(shift, inverse_units(spread))]
