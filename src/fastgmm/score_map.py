@@ -15,6 +15,9 @@ EPSILON = float(np.finfo(np.float64).eps)
 LARGEST_ERROR = 1e-9
 LIMIT = LARGEST_ERROR / EPSILON
 
+# Terms of a score that is expanded may be no larger than this, all together, or their sum could overflow.
+LARGEST_TERMS = 1e307
+
 HALF_LOG_2PI = 0.5 * float(np.log(2.0 * np.pi))
 
 
@@ -51,3 +54,24 @@ class ScoreMap:
         offset = None if self.offset is None else self.offset + by
         constant = None if self.constant is None else self.constant + by
         return replace(self, offset=offset, constant=constant)
+
+    def of_shares(self, reach: FloatArray) -> ScoreMap:
+        """Scores that labels and responsibilities are made of: without what all components have in common.
+
+        Parameters
+        ----------
+        reach : (D,) of all means and ordinary rows, |z_i| in the frame
+
+        Notes
+        -----
+        What is left is linear in z. Its error grows with the distance of a row; that of a projected score
+        with the square, which hides all differences at 1e16 standard deviations. So where the expansion is
+        good enough for rows among the components, it is better than projections for all rows beyond.
+        """
+        if self.common_root is None or self.bound is None or self.bound_offset is None:
+            return self
+        with np.errstate(over="ignore", invalid="ignore"):
+            is_good = (self.bound @ reach + self.bound_offset <= self.limit).all()
+        return replace(
+            self, common_root=None, common_reach=0.0, limit=LARGEST_TERMS if is_good else self.limit
+        )

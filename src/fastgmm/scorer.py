@@ -17,12 +17,15 @@ from .kernels._bytes import same_arrays
 from .kernels._pass import Pass, kernel_choice
 from .parameters import Parameters
 from .passes import score_rows
+from .score_map import ScoreMap
 from .structures import Structure
 from .threads import single_threaded_blas
 
 # Parameters of more bytes than this are derived from anew by each call: comparing them with those of the last
 # call, and keeping two of everything, would cost more than it saves.
 LARGEST_KEPT = 1 << 20
+# Rows within so many standard deviations of the mixture are ordinary ones.
+ORDINARY_REACH = 10.0
 
 
 class Scorer:
@@ -43,7 +46,10 @@ class Scorer:
     array([1])
     """
 
-    __slots__ = ("_frame", "_n_threads", "_pass", "_score_map", "n_components", "n_features")
+    __slots__ = (
+        "_frame", "_map_of_shares", "_n_threads", "_pass", "_pass_of_shares", "_score_map", "n_components",
+        "n_features",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -65,18 +71,26 @@ class Scorer:
             means = parameters.means
             self._frame = frame_of_parameters(weights, means, variances, structure.common_scale)
             self._score_map = structure.score_map(parameters, self._frame, n_threads).raised(raised_by)
+            reach = 2.0 * np.abs(self._frame.to_frame(means)).max(axis=0) + ORDINARY_REACH
+            self._map_of_shares = self._score_map.of_shares(reach)
         self.n_components, self.n_features = means.shape
         self._n_threads = n_threads
         self._prepare()
 
     def _prepare(self) -> None:
         """All of a pass but its rows."""
-        self._pass = Pass(np.zeros((1, self.n_features)), None, self._frame, self.n_components)
-        self._pass.score(self._score_map)
+        self._pass = self._pass_of_shares = self._pass_of(self._score_map)
+        if self._map_of_shares is not self._score_map:
+            self._pass_of_shares = self._pass_of(self._map_of_shares)
+
+    def _pass_of(self, score_map: ScoreMap) -> Pass:
+        sweep = Pass(np.zeros((1, self.n_features)), None, self._frame, self.n_components)
+        sweep.score(score_map)
+        return sweep
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the pass, which points into memory."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "_pass"}
+        """All but the passes, which point into memory."""
+        return {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_pass")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the pass anew."""
@@ -121,7 +135,8 @@ class Scorer:
             )
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise ValueError(f"X has the shape {X.shape}; expected (n_samples, {self.n_features}).")
-        sweep = self._pass.over(readable(X), hard)
+        of_all = name in ("log_density", "scores")  # labels and responsibilities are of differences alone
+        sweep = (self._pass if of_all else self._pass_of_shares).over(readable(X), hard)
         sweep.write(**{name: out})
         sweep.fill(self._n_threads)
 
