@@ -179,7 +179,7 @@ def test_bad_rows(case):
     bad[3, 1] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         mixture.accumulate(bad, np.where(np.arange(len(X)) == 3, 0.0, 1.0))
-    with pytest.raises(ValueError, match=r"NaN or infinity.*row 3 of block 0, column 1"):
+    with pytest.raises(ValueError, match=r"contains NaN: .* row 3 of block 0, column 1"):
         mixture.accumulate(iter([bad]))
     with pytest.raises(ValueError, match="non-negative"):
         mixture.accumulate(X, -np.ones(len(X)))

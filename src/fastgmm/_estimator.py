@@ -151,7 +151,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             weight than components; with `repair='raise'`, for a component that collapses
             (:class:`fastgmm.DegenerateComponentError`).
         TypeError
-            For sparse matrices and arrays on another device.
+            For sparse matrices, arrays on another device, dates and durations, and polars' LazyFrames.
         MemoryError
             If the sums that each thread keeps do not fit into memory.
 

@@ -1,11 +1,13 @@
 """Checks of what users hand in: rows, sample weights, starting parameters.
 
 Errors are of scikit-learn's kinds (ValueError, TypeError) and say which argument, where in it, and what to
-do. scikit-learn's own checks decide; what is added here is the place of the first offender.
+do. scikit-learn's own checks decide; what is added here is the place of the first offender, and what
+helps (_row_messages.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import isfinite
 from numbers import Number
 from typing import Any
@@ -16,7 +18,14 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import _get_feature_names, validate_data
 
-from ._typing import FloatArray
+from ._row_messages import (
+    cell_in_words,
+    names_of,
+    refuse_queries_and_times,
+    remedy_of,
+    remedy_of_object,
+)
+from ._typing import BoolArray, FloatArray
 
 # What keeps its precision, in either byte order; anything else becomes the first of them. scikit-learn looks
 # dtypes up in this list, and there a foreign byte order is another dtype.
@@ -51,11 +60,14 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> NDA
     Raises
     ------
     TypeError
-        For sparse matrices, arrays on another device, and objects that are not numbers.
+        For sparse matrices, arrays on another device, queries that have not been run, dates, durations and
+        other objects that are not numbers.
     ValueError
         For NaN, infinity, text, complex numbers, a wrong shape, too few rows, other columns than in fit.
     """
     X = on_host(X, "X")
+    if type(X) is not np.ndarray or X.dtype.kind not in "fiub":
+        refuse_queries_and_times(X)
     try:
         return _validated(estimator, X, reset, min_rows, not _surely_finite(X))
     except (TypeError, ValueError) as error:
@@ -95,7 +107,9 @@ def is_float32(values: Any) -> bool:
     return isinstance(dtype, np.dtype) and dtype.newbyteorder("=") == np.float32
 
 
-def check_block(X: Any, place: str, first: int, *, look: bool) -> NDArray[Any]:
+def check_block(
+    X: Any, place: str, first: int, *, look: bool, names: Sequence[Any] | None = None
+) -> NDArray[Any]:
     """Validate a block of rows that a source gives.
 
     Parameters
@@ -106,27 +120,35 @@ def check_block(X: Any, place: str, first: int, *, look: bool) -> NDArray[Any]:
         What messages call the block, and its first row.
     look : bool
         Whether to look at the numbers; if not, only shape and type are checked.
+    names : sequence of str, default=None
+        Of the columns, for messages. None: those of X, where it is a frame.
 
     Returns
     -------
     X : ndarray of shape (n, n_features), float64 or float32 in native byte order
     """
     of = f" of {place}" if place else ""
+    X = on_host(X, "X")
+    refuse_queries_and_times(X, place)
+    if names is None:
+        names = names_of(X)
     try:
         with np.errstate(invalid="ignore"):
-            X = check_array(on_host(X, "X"), dtype=FLOATS, ensure_min_samples=0, ensure_all_finite=False)
+            X = check_array(X, dtype=FLOATS, ensure_min_samples=0, ensure_all_finite=False)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{error} (in X{of})") from error
+        raise kind(f"{_with_place(X, str(error)) or error} (in X{of})") from error
     if look and X.size:
         with np.errstate(invalid="ignore", over="ignore"):
             finite = np.isfinite(X.sum())
         bad = None if finite else _first_not_finite(X)
         if bad is not None:
             row, column = bad
+            value = X[row, column]
+            cell = cell_in_words(row_in_words(first + row, place), column, names)
             raise ValueError(
-                f"Input X contains NaN or infinity: the first is {X[row, column]} in "
-                f"{row_in_words(first + row, place)}, column {column}. Drop such rows or fill them in."
+                f"Input X contains {'NaN' if np.isnan(value) else 'infinity'}: the first is {value} in "
+                f"{cell}. {remedy_of(value)}"
             )
     return in_native_order(X)
 
@@ -174,15 +196,13 @@ def _with_place(X: Any, message: str) -> str | None:
     """scikit-learn's message on X with the place of the first offender, None where it has nothing to gain."""
     if "contains NaN" in message or "contains infinity" in message:
         values = check_array(X, dtype=FLOATS, ensure_all_finite=False)
-        place = _first_not_finite(values)
+        place = _first_not_finite(values, np.isnan if "contains NaN" in message else np.isinf)
         if place is None:
             return None
         row, column = place
         what = message.split("\n")[0].rstrip(".")
-        return (
-            f"{what}: the first is {values[row, column]} in {_cell(X, row, column)}. Drop such rows or fill "
-            "them in, for instance by sklearn.impute.SimpleImputer."
-        )
+        cell = cell_in_words(f"row {row}", column, names_of(X))
+        return f"{what}: the first is {values[row, column]} in {cell}. {remedy_of(values[row, column])}"
     if message.startswith("Complex data not supported"):
         return (
             f"Complex data not supported: X holds {np.asarray(X).dtype}. Pass real and imaginary parts as "
@@ -190,27 +210,26 @@ def _with_place(X: Any, message: str) -> str | None:
         )
     if issparse(X) or "dimensional" in message or "array with dim" in message or "features" in message:
         return None
-    cell = _first_not_number(X)
-    if cell is None:
+    found = _first_not_number(X)
+    if found is None:
         return None
-    row, column, value = cell
+    row, column, value = found
+    cell = cell_in_words(f"row {row}", column, names_of(X))
     return (
-        f"{message.rstrip('.')}: X has {value!r} in {_cell(X, row, column)}, which is not a number. Encode "
-        "or drop such columns."
+        f"{message.rstrip('.')}: X has {value!r} in {cell}, which is not a number. {remedy_of_object(value)}"
     )
 
 
-def _cell(X: Any, row: int, column: int) -> str:
-    """A place in X in words; the column's name where X is a frame."""
-    names = getattr(X, "columns", None)
-    named = "" if names is None else f" ({names[column]!r})"
-    return f"row {row}, column {column}{named}"
+def _not_finite(values: NDArray[Any]) -> BoolArray:
+    return ~np.isfinite(values)
 
 
-def _first_not_finite(values: NDArray[Any]) -> tuple[int, int] | None:
+def _first_not_finite(
+    values: NDArray[Any], is_bad: Callable[[NDArray[Any]], BoolArray] = _not_finite
+) -> tuple[int, int] | None:
     block = max(1, 2**20 // max(1, values.shape[1]))  # so that the search needs no copy of X
     for start in range(0, len(values), block):
-        bad = np.argwhere(~np.isfinite(values[start : start + block]))
+        bad = np.argwhere(is_bad(values[start : start + block]))
         if len(bad):
             return start + int(bad[0, 0]), int(bad[0, 1])
     return None

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._row_messages import refuse_queries_and_times
 from ..scorer import Scorer
 from .base import Block, Source
 
@@ -82,6 +83,8 @@ class DaskRows(Source):
 
     def __init__(self, X: Any, sample_weight: Any = None) -> None:
         names: NDArray[np.object_] | None = None
+        if _is_frame(X) or _is_array(X):
+            refuse_queries_and_times(X)
         if _is_frame(X) and isinstance(sample_weight, str):
             X, sample_weight = _without_column(X, sample_weight)
         if isinstance(X, list | tuple):

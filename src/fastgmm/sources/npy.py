@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import ArrayLike, NDArray
 
+from .._row_messages import time_remedy
 from .._typing import FloatArray
 from .._validation import check_sample_weight
 from .base import Block, Source
@@ -103,6 +104,7 @@ def npy_file(path: str, ndim: int) -> NpyFile:
         raise ValueError(f"{path} should hold an array of {what}, but it is {len(shape)}-D: {shape}.")
     if dtype.kind not in "fiub":
         hint = " Objects would have to be unpickled, which can run any code." if dtype.hasobject else ""
+        hint = f" {time_remedy(dtype)}" if time_remedy(dtype) else hint
         raise ValueError(f"{path} should hold real numbers, but its dtype is {dtype}.{hint}")
     n_rows, n_features = int(shape[0]), int(shape[1]) if ndim == 2 else 1
     if n_features == 0:

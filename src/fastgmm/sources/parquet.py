@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._row_messages import GAPS, time_remedy
 from .._validation import row_in_words
 from .base import Block, Source, rows_per_part
 from .files import (
@@ -187,9 +188,10 @@ class ParquetRows(Source):
                 found = f"there are {n} of that name" if n else f"the columns are {there}"
                 raise ValueError(f"There must be one column {name!r}{of}, but {found}.")
             if not self._is_number(schema.field(name).type):
+                kind = schema.field(name).type
                 raise ValueError(
-                    f"Column {name!r}{of} holds {schema.field(name).type}, not numbers. Choose others by "
-                    "columns=[...], or encode it."
+                    f"Column {name!r}{of} holds {kind}, not numbers. Choose others by columns=[...], or "
+                    f"encode it. {time_remedy(kind)}".rstrip()
                 )
         if len(set(self.wanted)) != len(self.wanted):
             raise ValueError(f"A column is named twice: columns={self.columns}, weights={self.weights!r}.")
@@ -299,10 +301,7 @@ class ParquetRows(Source):
         """A column as a NumPy array, without a copy where it has an ordinary type."""
         if column.null_count:
             row = first + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
-            raise ValueError(
-                f"Column {name!r} has a null in {row_in_words(row, self.place)}. Drop such rows or fill them "
-                "in."
-            )
+            raise ValueError(f"Column {name!r} has a null in {row_in_words(row, self.place)}. {GAPS}")
         if self._arrow.types.is_decimal(column.type):
             column = column.cast(self._arrow.float64())
         return column.to_numpy(zero_copy_only=False)

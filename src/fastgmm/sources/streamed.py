@@ -101,7 +101,8 @@ class StreamedData:
 
     def _checked(self, block: Block) -> tuple[FloatArray, FloatArray | None]:
         """Rows and weights of a block; numbers are looked at the first time only."""
-        X = check_block(block.X, block.place, block.first, look=self.parts_seen is None)
+        names = None if self.feature_names is None else list(self.feature_names)
+        X = check_block(block.X, block.place, block.first, look=self.parts_seen is None, names=names)
         if not self.n_features:
             self.n_features = X.shape[1]
         if X.shape[1] != self.n_features:
