@@ -18,7 +18,12 @@ from importlib.metadata import version as _version
 from ._config import show_config
 from .bayesian_mixture import BayesianGaussianMixture
 from .conjugate_prior import ConjugatePrior
-from .exceptions import DegenerateComponentError, RepairWarning, UnfinishedSearchWarning
+from .exceptions import (
+    CriterionWarning,
+    DegenerateComponentError,
+    RepairWarning,
+    UnfinishedSearchWarning,
+)
 from .gaussian_mixture import GaussianMixture
 from .mini_batch import MiniBatchGaussianMixture
 from .scorer import Scorer
@@ -40,6 +45,7 @@ __all__ = [
     "show_config",
     "RepairWarning",
     "UnfinishedSearchWarning",
+    "CriterionWarning",
     "DegenerateComponentError",
     "__version__",
 ]

@@ -219,12 +219,15 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
                 options = self._options(n_threads, deadline)
                 result = self._best_run(data, seeds, given, last, random_state, options, checkpoint)
                 attributes = self._attributes_of(result)
+                if last is not None and len(result.lower_bounds) == 1:
+                    attributes["_bound_before_fit"] = last[1]  # else the gain is told from lower_bounds_
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(candidate, name):
                 attributes[name] = getattr(candidate, name)
         self.__dict__.update(attributes)
-        if "feature_names_in_" not in attributes:
-            self.__dict__.pop("feature_names_in_", None)
+        for name in ("feature_names_in_", "_bound_before_fit"):
+            if name not in attributes:
+                self.__dict__.pop(name, None)
         self._warn_about(result)
         return X
 

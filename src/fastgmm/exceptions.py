@@ -13,5 +13,9 @@ class UnfinishedSearchWarning(ConvergenceWarning):
     """A search for the number of components, or for better ones, was cut off before it came to an end."""
 
 
+class CriterionWarning(UserWarning):
+    """A criterion (BIC, AIC, ICL) is of a fit that ended while it still gained a lot."""
+
+
 class DegenerateComponentError(ValueError):
     """A component degenerated during a fit with ``repair="raise"``."""

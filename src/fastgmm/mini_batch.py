@@ -80,6 +80,7 @@ class MiniBatchGaussianMixture(SteppingMixture):
 
     tol : float, default=1e-3
         Gain of the mean log-likelihood that an epoch is expected to have. 0: `fit` makes `max_iter` epochs.
+        Give ``1 / n_samples`` to compare mixtures by :meth:`bic`, as for :class:`GaussianMixture`.
 
     max_no_improvement : int, default=2
         Epochs without such a gain over the best one, one after the other, that end `fit`.
