@@ -35,6 +35,7 @@ def test_a_floored_component_does_not_block_convergence(kind):
     assert sum(mixture.history_["second_looks"][1:]) == 0
 
 
+@pytest.mark.filterwarnings("ignore::fastgmm.RegularizationWarning")  # as it should be: rows repeat
 def test_repairs_of_the_start_are_reported():
     X = np.repeat([[0.0], [1.0]], 10, axis=0)  # two distinct rows, three components
     with pytest.raises(DegenerateComponentError):

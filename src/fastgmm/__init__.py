@@ -21,6 +21,7 @@ from .conjugate_prior import ConjugatePrior
 from .exceptions import (
     CriterionWarning,
     DegenerateComponentError,
+    RegularizationWarning,
     RepairWarning,
     UnfinishedSearchWarning,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "show_config",
     "RepairWarning",
     "UnfinishedSearchWarning",
+    "RegularizationWarning",
     "CriterionWarning",
     "DegenerateComponentError",
     "__version__",

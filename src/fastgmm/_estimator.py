@@ -25,16 +25,18 @@ from ._attributes import attribute_parameters
 from ._fitted import FittedMixture
 from ._memory import explained_memory_error
 from ._progress import Progress, SurveyProgress
+from ._typing import FloatArray
 from ._validation import check_enough_rows, check_rows, check_sample_weight
 from .blocks import ArrayData
 from .checkpoint import Checkpoint
-from .exceptions import RepairWarning
+from .exceptions import RegularizationWarning, RepairWarning
 from .frame import Frame
 from .objective import Objective
 from .parameters import Parameters
 from .repair import repair_message
 from .restarts import RANDOM, SEEDED, Heats, Standing, plan, race
 from .seeding import Start, rows_to_seed_from
+from .small_variances import variances_message
 from .sources import Data, Source, as_source, close, data_of
 from .threads import effective_n_threads, single_threaded_blas
 
@@ -70,6 +72,9 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
         "max_time": [Interval(Real, 0.0, None, closed="neither"), None],
     }
+
+    _prior_wanted: ClassVar[str] = "use GaussianMixture(prior='conjugate')"
+    """What warnings say where only a prior keeps variances up."""
 
     # ---- what a subclass says ----------------------------------------------------------------------------
 
@@ -161,6 +166,10 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             If the kept run did not converge and `max_iter` is positive.
         RepairWarning
             If components of the kept run had to be repaired; once, with their numbers.
+        RegularizationWarning
+            Where `reg_covar` is half or more of the variance that a component of ten or more rows has in a
+            feature, or more than a tenth of the variance of all rows; once, with features and components.
+            Constant features do not count, nor do mixtures with `max_iter=0` or a conjugate `prior`.
         """
         self._fit(X, sample_weight)
         return self
@@ -219,6 +228,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
                 options = self._options(n_threads, deadline)
                 result = self._best_run(data, seeds, given, last, random_state, options, checkpoint)
                 attributes = self._attributes_of(result)
+                n_rows, moments = data.n_positive, data.moments(n_threads) if self.max_iter else None
                 if last is not None and len(result.lower_bounds) == 1:
                     attributes["_bound_before_fit"] = last[1]  # else the gain is told from lower_bounds_
         for name in ("n_features_in_", "feature_names_in_"):
@@ -229,6 +239,8 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             if name not in attributes:
                 self.__dict__.pop(name, None)
         self._warn_about(result)
+        if moments is not None:  # of a start, which is no result
+            self._warn_about_variances(result.parameters, n_rows, *moments, 5)  # as in _warn_about
         return X
 
     def _rows_of(
@@ -417,6 +429,21 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
                 "max_iter, tol, or check for degenerate data."
             ), ConvergenceWarning
         return None
+
+    def _warn_about_variances(
+        self, parameters: Parameters, n_rows: int, mean: FloatArray, spread: FloatArray, above_fit: int
+    ) -> None:
+        """Warn where reg_covar outweighs rows of this mean and spread."""
+        names, structure = getattr(self, "feature_names_in_", None), self._structure()
+        message = variances_message(
+            structure, parameters, self._reg_covar_added(), n_rows, mean, spread, names, self._prior_wanted
+        )
+        if message:
+            warnings.warn(message, RegularizationWarning, stacklevel=above_fit)
+
+    def _reg_covar_added(self) -> float:
+        """What is added to the variances of components."""
+        return float(self.reg_covar)
 
     def _warn_about_repairs(self, result: em.EMResult, above_fit: int) -> None:
         if result.n_repairs:

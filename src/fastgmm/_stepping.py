@@ -18,7 +18,7 @@ from ._typing import FloatArray
 from ._validation import check_block_weight, check_rows
 from .blocks import ArrayData
 from .few_rows import drawn_to_their_mean
-from .frame import Frame
+from .frame import Frame, moments_of_parameters
 from .seeding import Start
 from .sources import Data, Source
 from .threads import effective_n_threads, single_threaded_blas
@@ -179,6 +179,8 @@ class SteppingMixture(CriteriaMixin, SeededMixture):
         -----
         RepairWarning
             If components had to be repaired in this step; with their numbers.
+        RegularizationWarning
+            As `fit` does, in the first step of a stream.
         """
         self._partial_fit(X, sample_weight)
         return self
@@ -201,8 +203,18 @@ class SteppingMixture(CriteriaMixin, SeededMixture):
         if data is not None and seeds is not None:
             with single_threaded_blas(), explained_memory_error(request, remedy):
                 attributes |= self._advance(data, seeds, given, options, random_state, result)
+        steps_before = int(getattr(self, "n_steps_", 0))
         self.__dict__.update(attributes)
-        self._warn_about_repairs(result, 5)  # itself, _partial_fit, partial_fit, its decorator, the caller
+        above = 5  # the method that warns, _partial_fit, partial_fit, its decorator, the caller
+        self._warn_about_repairs(result, above)
+        if data is not None and not steps_before and getattr(self, "n_steps_", None):
+            # once in a stream, which has no end
+            n_rows = max(data.n_positive, stepwise.rows_to_start_from(self.n_components, n_features))
+            weights, means = result.parameters.weights, result.parameters.means
+            variances = self._structure().variances(result.parameters)
+            left = np.maximum(variances - self._reg_covar_added(), 0.0)
+            moments = moments_of_parameters(weights, means, left)
+            self._warn_about_variances(result.parameters, n_rows, *moments, above)
 
     def _batch_of(
         self,

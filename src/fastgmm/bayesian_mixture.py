@@ -259,6 +259,8 @@ default='dirichlet_process'
     2
     """
 
+    _prior_wanted: ClassVar[str] = "give a larger covariance_prior"
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **SeededMixture._parameter_constraints,
         **MovesMixin._parameter_constraints,

@@ -70,6 +70,7 @@ class ArrayData:
         self.total_weight = float(self.n_rows if sample_weight is None else sample_weight.sum())
         self.n_positive = int(self.n_rows if sample_weight is None else np.count_nonzero(sample_weight > 0))
         self.stands_for = self.n_rows
+        self._measured: tuple[FloatArray, FloatArray] | None = None
 
     @property
     def sizes(self) -> Sizes:
@@ -116,7 +117,7 @@ class ArrayData:
         return make_frame(*self.moments(n_threads), common_scale)
 
     def moments(self, n_threads: int) -> tuple[FloatArray, FloatArray]:
-        """Weighted mean and standard deviation per feature, in the user's units.
+        """Weighted mean and standard deviation per feature, in the user's units; measured once.
 
         Read off a sample first, then measured exactly in the frame that the sample gives, so that neither a
         far origin nor an extreme unit costs digits.
@@ -126,6 +127,11 @@ class ArrayData:
         ValueError
             Where rows of positive weight lie so far apart that float64 has no number for their variance.
         """
+        if self._measured is None:
+            self._measured = self._measure(n_threads)
+        return self._measured
+
+    def _measure(self, n_threads: int) -> tuple[FloatArray, FloatArray]:
         rows = self.sample(SAMPLE_ROWS)
         origin = rows[0]
         with np.errstate(over="ignore", invalid="ignore"):

@@ -150,9 +150,13 @@ class DaskData:
 
     def frame(self, n_threads: int, common_scale: bool = False) -> Frame:
         """Frame of the data, as surveyed."""
+        return make_frame(*self.moments(n_threads), common_scale)
+
+    def moments(self, n_threads: int) -> tuple[FloatArray, FloatArray]:
+        """Weighted mean and standard deviation per feature, as surveyed."""
         assert self.mean is not None
         assert self.spread is not None
-        return make_frame(self.mean, self.spread, common_scale)
+        return self.mean, self.spread
 
     # ---- passes --------------------------------------------------------------------------------------------
 

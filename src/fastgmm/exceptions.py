@@ -13,6 +13,10 @@ class UnfinishedSearchWarning(ConvergenceWarning):
     """A search for the number of components, or for better ones, was cut off before it came to an end."""
 
 
+class RegularizationWarning(UserWarning):
+    """Variances of a fit are `reg_covar` and little else; the message names features and components."""
+
+
 class CriterionWarning(UserWarning):
     """A criterion (BIC, AIC, ICL) is of a fit that ended while it still gained a lot."""
 

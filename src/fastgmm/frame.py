@@ -63,14 +63,20 @@ def make_frame(mean: ArrayLike, spread: ArrayLike, common_scale: bool) -> Frame:
 def frame_of_parameters(
     weights: FloatArray, means: FloatArray, variances: FloatArray, common_scale: bool
 ) -> Frame:
-    """Frame of a mixture: its mean and its standard deviation per feature, without data.
+    """Frame of a mixture: its mean and its standard deviation per feature, without data."""
+    return make_frame(*moments_of_parameters(weights, means, variances), common_scale)
+
+
+def moments_of_parameters(
+    weights: FloatArray, means: FloatArray, variances: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation per feature of a mixture, (D,).
 
     Parameters
     ----------
     weights : (K,)
     means : (K, D)
     variances : (K, D), diagonal of the covariances
-    common_scale : bool
     """
     total = weights.sum()
     usable = total > 0 and np.isfinite(total)
@@ -83,5 +89,4 @@ def frame_of_parameters(
         largest = deviation.max(axis=0)
         safe = np.where(largest > 0, largest, 1.0)
         between = safe * np.sqrt(share @ (deviation / safe) ** 2)
-        spread = np.hypot(between, np.sqrt(share @ variances))
-    return make_frame(mean, spread, common_scale)
+        return mean, np.hypot(between, np.sqrt(share @ variances))

@@ -50,8 +50,9 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, ConvertibleMixin, SeededM
         them with the default.
 
     reg_covar : float, default=1e-6
-        Added to the diagonal of covariances, in squared units of X. At 0 the likelihood never decreases, but
-        for rounding and in iterations that repaired a component. With a `prior` nothing is added.
+        Added to the diagonal of covariances, in squared units of X, beside whose variances it should be small
+        (:class:`fastgmm.RegularizationWarning`). At 0 the likelihood never decreases, but for rounding and in
+        iterations that repaired a component. With a `prior` nothing is added.
 
     max_iter : int, default=100
         Most EM iterations of a run. 0: the start is the result.
@@ -282,6 +283,11 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, ConvertibleMixin, SeededM
         self.prior = prior
 
     # ---- what is maximised -------------------------------------------------------------------------------
+
+    _prior_wanted: ClassVar[str] = "use prior='conjugate'"
+
+    def _reg_covar_added(self) -> float:
+        return float(self.reg_covar) if self.prior is None else 0.0
 
     def _given_prior(self, n_features: int) -> ConjugatePrior | None:
         """The prior as far as it is given, checked; None: the likelihood is maximised."""

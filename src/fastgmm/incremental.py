@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._attributes import attribute_parameters, attributes_of_parameters
-from ._fitted import FittedMixture
+from ._estimator import MixtureEstimator
 from ._memory import explained_memory_error
 from ._typing import BoolArray, FloatArray
 from ._validation import check_largest_weight, check_rows, check_sample_weight
 from .blocks import ArrayData
 from .em import lost_digits, to_centre
 from .exceptions import RepairWarning
-from .frame import Frame, frame_of_parameters
+from .frame import Frame, frame_of_parameters, make_frame, moments_of_parameters
 from .loop_state import HISTORY
 from .objective import Likelihood, Objective
 from .parameters import Parameters
@@ -46,7 +46,7 @@ class _Kept(NamedTuple):
     repairs: Repairs
 
 
-class IncrementalMixin(FittedMixture):
+class IncrementalMixin(MixtureEstimator):
     """One EM iteration by hand: statistics of rows, and parameters of statistics."""
 
     def accumulate(self, X: Any, sample_weight: Any = None) -> Statistics:
@@ -157,6 +157,8 @@ class IncrementalMixin(FittedMixture):
         -----
         RepairWarning
             If components had to be repaired.
+        RegularizationWarning
+            Where `reg_covar` outweighs the rows, as in :meth:`fit`, once the mixture has converged.
         """
         began = perf_counter()
         if not isinstance(statistics, Statistics):
@@ -209,6 +211,9 @@ class IncrementalMixin(FittedMixture):
         if n_repaired:
             message = repair_message(n_repaired, sorted(repairs.repaired), self.repair)
             warnings.warn(message, RepairWarning, stacklevel=2)
+        if converged:
+            moments = moments_of_rows(estimate, statistics)
+            self._warn_about_variances(parameters, statistics.n_rows, *moments, 3)
         return converged
 
     def _objective_of_update(self, parameters: Parameters, n_threads: int) -> Objective:
@@ -314,16 +319,21 @@ def frame_of_rows(estimate: Estimate, statistics: Statistics, structure: Structu
     That of the statistics would not do: it has seen the floor under a constant column, and the next floor
     would be a share of that.
     """
-    weights, means = estimate.parameters.weights, estimate.parameters.means
-    squares, offsets = statistics.mean_squares()
-    left = squares - offsets
-    left[left <= ROUNDINGS * EPSILON * squares] = 0.0
-    frame = frame_of_parameters(weights, means, left / statistics.frame.scale**2, structure.common_scale)
+    frame = make_frame(*moments_of_rows(estimate, statistics), structure.common_scale)
     # 1 for constant columns, as where the data are measured; their components' means differ by rounding
     constant = frame.scale * SMALLEST_SPREAD * np.abs(frame.shift) >= 0.5
     if structure.common_scale:
         constant[:] = constant.all()
     return Frame(frame.shift, np.where(constant, 1.0, frame.scale))
+
+
+def moments_of_rows(estimate: Estimate, statistics: Statistics) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation per feature of all rows, (D,), from the moments of all components."""
+    weights, means = estimate.parameters.weights, estimate.parameters.means
+    squares, offsets = statistics.mean_squares()
+    left = squares - offsets
+    left[left <= ROUNDINGS * EPSILON * squares] = 0.0
+    return moments_of_parameters(weights, means, left / statistics.frame.scale**2)
 
 
 def broaden(estimate: Estimate, statistics: Statistics, structure: Structure) -> tuple[Estimate, BoolArray]:

@@ -299,6 +299,8 @@ class MiniBatchGaussianMixture(SteppingMixture):
             If epochs still gained when `max_iter` was reached, and it is positive.
         RepairWarning
             If components had to be repaired; once, with their numbers.
+        RegularizationWarning
+            Where `reg_covar` outweighs the rows, as in :meth:`GaussianMixture.fit`.
         """
         self._fit(X, sample_weight)
         return self

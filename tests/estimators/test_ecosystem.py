@@ -247,6 +247,7 @@ def test_weights_at_odd_addresses(rows):
     assert ours.score(rows, sample_weight=odd) == plain.score(rows, sample_weight=weight)
 
 
+@pytest.mark.filterwarnings("ignore::fastgmm.RegularizationWarning")  # of components that are all True
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint16, bool, np.float16, np.longdouble])
 def test_other_numbers_are_read_as_float64(rows, dtype):
     numbers = (np.abs(rows) * 3).astype(dtype)

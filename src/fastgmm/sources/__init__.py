@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.sparse import issparse
 
+from .._typing import FloatArray
 from .._validation import check_sample_weight
 from ..blocks import ArrayData
 from ..collector import ArrayCollector, Collector, Setting
@@ -49,6 +50,9 @@ class Data(Protocol):
 
     def frame(self, n_threads: int, common_scale: bool = False) -> Frame:
         """Frame of the data: weighted mean and standard deviation per feature."""
+
+    def moments(self, n_threads: int) -> tuple[FloatArray, FloatArray]:
+        """Weighted mean and standard deviation per feature, (D,), in the user's units; measured once."""
 
 
 def collector_of(data: Any, setting: Setting) -> Collector:
