@@ -14,7 +14,7 @@ from . import outputs
 from ._attributes import attribute_parameters
 from ._fitted import FittedMixture
 from ._parameter_validation import check_covariance_prior, check_parameter
-from ._typing import FloatArray, IndexArray
+from ._typing import FloatArray, IndexArray, WeightPrior
 from .gaussian_mixture import GaussianMixture
 from .kernels._pass import MATRIX
 from .parameters import Parameters
@@ -66,6 +66,16 @@ class CredibleIntervals(NamedTuple):
 
 class BayesianMixin(FittedMixture):
     """The attributes are the posterior: they are read anew by every call."""
+
+    weight_concentration_prior_type: WeightPrior
+    weight_concentration_: FloatArray | tuple[FloatArray, FloatArray]
+    mean_precision_: FloatArray
+    degrees_of_freedom_: FloatArray | float
+    weight_concentration_prior_: float
+    mean_precision_prior_: float
+    mean_prior_: FloatArray
+    degrees_of_freedom_prior_: float
+    covariance_prior_: FloatArray | float
 
     # which of two scores is meant is for callers to say: it is no metadata, which meta-estimators route
     __metadata_request__score: ClassVar[dict[str, str]] = {"predictive": UNUSED}

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Literal, overload
 
 from threadpoolctl import threadpool_info
 
@@ -40,7 +40,11 @@ def _configuration() -> dict[str, Any]:
     }
 
 
-def show_config(mode: str = "stdout") -> dict[str, Any] | None:
+@overload
+def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
+def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
     """Show what fastgmm runs on: instruction set, threads, libraries.
 
     The instruction set is chosen once, when fastgmm is imported: the best that the processor has and fastgmm

@@ -11,11 +11,10 @@ from functools import partial
 from numbers import Integral, Real
 from os import PathLike
 from time import perf_counter
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -25,7 +24,8 @@ from ._attributes import attribute_parameters
 from ._fitted import FittedMixture
 from ._memory import explained_memory_error
 from ._progress import Progress, SurveyProgress
-from ._typing import FloatArray
+from ._scikit_learn import validated
+from ._typing import Acceleration, Arithmetic, FloatArray, InitParams, Repair
 from ._validation import check_enough_rows, check_rows, check_sample_weight
 from .blocks import ArrayData
 from .checkpoint import Checkpoint
@@ -47,6 +47,23 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
     A subclass has the constructor and says how a start is checked and made (`_check_start`, `_make_start`),
     how one run improves it (`_run`) and which attributes a result becomes (`_attributes_of`).
     """
+
+    # options of the constructor; stepwise mixtures have not all of them
+    n_components: int | Literal["auto"]
+    tol: float
+    reg_covar: float
+    max_iter: int
+    n_init: int
+    init_params: InitParams
+    warm_start: bool
+    verbose: int
+    verbose_interval: int
+    repair: Repair
+    acceleration: Acceleration | None
+    arithmetic: Arithmetic
+    checkpoint: str | PathLike[str] | None
+    checkpoint_every: int
+    max_time: float | None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -111,7 +128,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
 
     # ---- fit ---------------------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @validated
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Estimate the parameters of the mixture by the EM algorithm.
 
@@ -174,7 +191,7 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         self._fit(X, sample_weight)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @validated
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.int64]:
         """Fit the mixture to X and label the rows of X.
 

@@ -7,14 +7,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from . import outputs, persistence, rows
 from ._attributes import attribute_parameters
-from ._typing import FloatArray
+from ._scikit_learn import BaseEstimator, DensityMixin
+from ._typing import CovarianceType, FloatArray
 from ._validation import check_rows, check_sample_weight
 from .blocks import ArrayData
 from .normal_draws import draw_rows
@@ -33,6 +33,20 @@ class FittedMixture(DensityMixin, BaseEstimator):
     The attributes are the model: they are read anew by every call, so that they can be set or edited by hand.
     What is derived from them is kept only as long as they hold the same numbers.
     """
+
+    # options of the constructor
+    covariance_type: CovarianceType
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
+
+    # the model
+    weights_: FloatArray
+    means_: FloatArray
+    covariances_: FloatArray
+    precisions_: FloatArray
+    precisions_cholesky_: FloatArray
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
 
     # where outputs go is for callers to say: it is no metadata, which meta-estimators route
     __metadata_request__predict: ClassVar[dict[str, str]] = {"out": UNUSED}
@@ -153,6 +167,34 @@ class FittedMixture(DensityMixin, BaseEstimator):
             written; if a source is not what it should be. The file is then left as it was.
         """
         return self._outputs(outputs.LOG_DENSITY, X, out)
+
+    def log_prob_components(self, X: Any, out: Any = None) -> FloatArray:
+        """Compute the log-density of each row under each component, weights left out.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or a source of rows
+            The rows, as in :meth:`fit`; of a source also those of weight 0.
+
+        out : ndarray of shape (n_samples, n_components), float64, or a file's name, default=None
+            Where to write: an array, of any strides; or the name of a .npy file, written part by part and put
+            in its place when it is whole. None: a new array.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples, n_components), float64
+            ``log N(x_n; means_[k], covariances_[k])``. With ``log(weights_)`` added, its log-sum-exp over
+            components is :meth:`score_samples`. `out`, where it is given, as there.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`score_samples`.
+        MemoryError
+            If n_samples x n_components numbers do not fit into memory.
+        """
+        unweighted = self._scored_by(effective_n_threads(self.n_jobs), weighted=False)
+        return self._outputs(outputs.SCORES, X, out, unweighted)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Compute the average log-likelihood per row.

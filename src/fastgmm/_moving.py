@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -23,7 +23,8 @@ from .variational.evidence import is_singular
 from .variational.moves import ALL, MOST, ROWS_PER_FEATURE, START, Search
 from .variational.moves_levels import found_on_samples
 
-AUTO = "auto"
+Move = Literal["split", "merge", "birth"]
+AUTO: Final = "auto"
 # weight_concentration_prior where the number of components is not given: a stick's share is uniform then, and
 # so are Dirichlet weights.
 CONCENTRATION = 1.0
@@ -35,10 +36,8 @@ class MovesMixin(SeededMixture):
     The constructor has `moves` and `max_components`.
     """
 
-    n_components: int | str
-    moves: str | Collection[str] | None
+    moves: Literal["all"] | Move | Collection[Move] | None
     max_components: int | None
-    checkpoint: Any
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [*SeededMixture._parameter_constraints["n_components"], StrOptions({AUTO})],

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from . import em, outputs, seeding
+from . import em, seeding
 from ._attributes import attributes_of_parameters
 from ._estimator import MixtureEstimator
 from ._parameter_validation import check_means, check_mixture_weights, check_positive_definite
-from ._typing import FloatArray
 from .blocks import ArrayData
 from .frame import Frame
 from .objective import Objective
-from .threads import effective_n_threads
 
 
 class SeededMixture(MixtureEstimator):
@@ -22,6 +21,18 @@ class SeededMixture(MixtureEstimator):
 
     The constructor has `weights_init`, `means_init` and `precisions_init`.
     """
+
+    weights_init: ArrayLike | None
+    means_init: ArrayLike | None
+    precisions_init: ArrayLike | None
+
+    # what the last fit did
+    converged_: bool
+    n_iter_: int
+    lower_bound_: float
+    lower_bounds_: list[float]
+    history_: dict[str, list[Any]]
+    n_repairs_: int
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **MixtureEstimator._parameter_constraints,
@@ -34,9 +45,9 @@ class SeededMixture(MixtureEstimator):
         structure = self._structure()
         given: dict[str, Any] = {"weights": None, "means": None, "precisions": None}
         if self.weights_init is not None:
-            given["weights"] = check_mixture_weights(self.weights_init, "weights_init", self.n_components)
+            given["weights"] = check_mixture_weights(self.weights_init, "weights_init", self._n_start())
         if self.means_init is not None:
-            given["means"] = check_means(self.means_init, "means_init", self.n_components, n_features)
+            given["means"] = check_means(self.means_init, "means_init", self._n_start(), n_features)
         if self.precisions_init is not None:
             shape = structure.covariance_shape(self.n_components, n_features)
             given["precisions"] = check_positive_definite(
@@ -75,31 +86,3 @@ class SeededMixture(MixtureEstimator):
             "history_": result.history,
             "n_repairs_": int(result.n_repairs),
         }
-
-    def log_prob_components(self, X: Any, out: Any = None) -> FloatArray:
-        """Compute the log-density of each row under each component, weights left out.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), or a source of rows
-            The rows, as in :meth:`fit`; of a source also those of weight 0.
-
-        out : ndarray of shape (n_samples, n_components), float64, or a file's name, default=None
-            Where to write: an array, of any strides; or the name of a .npy file, written part by part and put
-            in its place when it is whole. None: a new array.
-
-        Returns
-        -------
-        log_prob : ndarray of shape (n_samples, n_components), float64
-            ``log N(x_n; means_[k], covariances_[k])``. With ``log(weights_)`` added, its log-sum-exp over
-            components is :meth:`score_samples`. `out`, where it is given, as there.
-
-        Raises
-        ------
-        ValueError
-            As in :meth:`score_samples`.
-        MemoryError
-            If n_samples x n_components numbers do not fit into memory.
-        """
-        unweighted = self._scored_by(effective_n_threads(self.n_jobs), weighted=False)
-        return self._outputs(outputs.SCORES, X, out, unweighted)

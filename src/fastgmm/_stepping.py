@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 
 from . import em, stepwise
 from ._criteria import CriteriaMixin
 from ._memory import explained_memory_error
+from ._scikit_learn import validated
 from ._seeded import SeededMixture
 from ._typing import FloatArray
 from ._validation import check_block_weight, check_rows
@@ -45,6 +45,17 @@ class SteppingMixture(CriteriaMixin, SeededMixture):
     The constructor has `kappa`, `t0`, `min_step` and `averaging`. Two attributes are kept beside the model:
     `_running`, None before the first step, and `_waiting`, the first rows of a stream while they are too few.
     """
+
+    n_components: int
+    kappa: float
+    t0: float
+    min_step: float
+    averaging: Literal["epoch", "steps"] | None
+    n_steps_: int
+
+    if TYPE_CHECKING:
+
+        def set_partial_fit_request(self, *, sample_weight: bool | str | None = ...) -> Self: ...
 
     def _with_covariances(
         self,
@@ -138,7 +149,7 @@ class SteppingMixture(CriteriaMixin, SeededMixture):
 
     # ---- partial_fit -------------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @validated
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Make one step towards a batch of rows.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from numbers import Real
 from os import PathLike
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,9 +14,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from . import em
 from ._attributes import attributes_of_parameters
 from ._bayesian import BayesianMixin
-from ._moving import MovesMixin
+from ._moving import Move, MovesMixin
 from ._parameter_validation import check_assignment, check_covariance_prior, check_parameter
 from ._seeded import SeededMixture
+from ._typing import Acceleration, Arithmetic, CovarianceType, InitParams, Repair, WeightPrior
 from .conversion import ConvertibleMixin
 from .data_moments import mean_and_covariance
 from .frame import Frame
@@ -260,6 +261,12 @@ default='dirichlet_process'
     """
 
     _prior_wanted: ClassVar[str] = "give a larger covariance_prior"
+    weight_concentration_prior: float | None
+    mean_precision_prior: float | None
+    mean_prior: ArrayLike | None
+    degrees_of_freedom_prior: float | None
+    covariance_prior: float | ArrayLike | None
+    responsibilities_init: ArrayLike | None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **SeededMixture._parameter_constraints,
@@ -276,14 +283,14 @@ default='dirichlet_process'
     def __init__(
         self,
         *,
-        n_components: int | str = 1,
-        covariance_type: str = "full",
+        n_components: int | Literal["auto"] = 1,
+        covariance_type: CovarianceType = "full",
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
         max_iter: int = 100,
         n_init: int = 1,
-        init_params: str = "kmeans",
-        weight_concentration_prior_type: str = PROCESS,
+        init_params: InitParams = "kmeans",
+        weight_concentration_prior_type: WeightPrior = PROCESS,
         weight_concentration_prior: float | None = None,
         mean_precision_prior: float | None = None,
         mean_prior: ArrayLike | None = None,
@@ -298,13 +305,13 @@ default='dirichlet_process'
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
         n_jobs: int | None = None,
-        repair: str = "reseed",
-        acceleration: str | None = None,
-        arithmetic: str = "float64",
+        repair: Repair = "reseed",
+        acceleration: Acceleration | None = None,
+        arithmetic: Arithmetic = "float64",
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 10,
         max_time: float | None = None,
-        moves: str | Collection[str] | None = None,
+        moves: Literal["all"] | Move | Collection[Move] | None = None,
         max_components: int | None = None,
     ) -> None:
         self.n_components = n_components

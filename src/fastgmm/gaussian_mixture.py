@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +14,7 @@ from ._attributes import attributes_of_parameters
 from ._criteria import CriteriaMixin
 from ._parameter_validation import check_means, check_mixture_weights, check_positive_definite
 from ._seeded import SeededMixture
+from ._typing import Acceleration, Arithmetic, CovarianceType, InitParams, Repair
 from .conjugate_prior import ConjugatePrior
 from .conversion import ConvertibleMixin
 from .frame import Frame
@@ -228,6 +229,10 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, ConvertibleMixin, SeededM
     True
     """
 
+    n_components: int
+    prior: Literal["conjugate"] | ConjugatePrior | None
+    prior_: ConjugatePrior | None
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **SeededMixture._parameter_constraints,
         "prior": [StrOptions({"conjugate"}), ConjugatePrior, None],
@@ -237,12 +242,12 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, ConvertibleMixin, SeededM
         self,
         n_components: int = 1,
         *,
-        covariance_type: str = "full",
+        covariance_type: CovarianceType = "full",
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
         max_iter: int = 100,
         n_init: int = 1,
-        init_params: str = "kmeans",
+        init_params: InitParams = "kmeans",
         weights_init: ArrayLike | None = None,
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
@@ -251,13 +256,13 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, ConvertibleMixin, SeededM
         verbose: int = 0,
         verbose_interval: int = 10,
         n_jobs: int | None = None,
-        repair: str = "reseed",
-        acceleration: str | None = None,
-        arithmetic: str = "float64",
+        repair: Repair = "reseed",
+        acceleration: Acceleration | None = None,
+        arithmetic: Arithmetic = "float64",
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 10,
         max_time: float | None = None,
-        prior: str | ConjugatePrior | None = None,
+        prior: Literal["conjugate"] | ConjugatePrior | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -336,7 +341,7 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, ConvertibleMixin, SeededM
         weights: ArrayLike,
         means: ArrayLike,
         covariances: ArrayLike,
-        covariance_type: str = "full",
+        covariance_type: CovarianceType = "full",
         **params: Any,
     ) -> Self:
         """Make a mixture from its parameters, ready to score, label and sample without a fit.

@@ -15,7 +15,7 @@ import numpy as np
 from ._attributes import attribute_parameters, attributes_of_parameters
 from ._estimator import MixtureEstimator
 from ._memory import explained_memory_error
-from ._typing import BoolArray, FloatArray
+from ._typing import BoolArray, FloatArray, Repair
 from ._validation import check_largest_weight, check_rows, check_sample_weight
 from .blocks import ArrayData
 from .em import lost_digits, to_centre
@@ -48,6 +48,10 @@ class _Kept(NamedTuple):
 
 class IncrementalMixin(MixtureEstimator):
     """One EM iteration by hand: statistics of rows, and parameters of statistics."""
+
+    tol: float
+    reg_covar: float
+    repair: Repair
 
     def accumulate(self, X: Any, sample_weight: Any = None) -> Statistics:
         """Compute what rows contribute to the next EM iteration: the E-step.

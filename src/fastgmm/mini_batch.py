@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from . import em, stepwise
 from ._progress import Progress
+from ._scikit_learn import validated
 from ._stepping import SteppingMixture
+from ._typing import CovarianceType, InitParams, Repair
 from .batches import Batches
 from .blocks import ArrayData
 from .seeding import Start
@@ -195,6 +196,11 @@ class MiniBatchGaussianMixture(SteppingMixture):
            [ 5.]])
     """
 
+    n_components: int
+    batch_size: int | None
+    max_no_improvement: int
+    shuffle: bool
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{
             name: constraint
@@ -214,18 +220,18 @@ class MiniBatchGaussianMixture(SteppingMixture):
         self,
         n_components: int = 1,
         *,
-        covariance_type: str = "full",
+        covariance_type: CovarianceType = "full",
         batch_size: int | None = None,
         kappa: float = 0.51,
         t0: float = 150.0,
         min_step: float = 0.0,
-        averaging: str | None = "epoch",
+        averaging: Literal["epoch", "steps"] | None = "epoch",
         max_iter: int = 100,
         tol: float = 1e-3,
         max_no_improvement: int = 2,
         shuffle: bool = True,
         reg_covar: float = 1e-6,
-        init_params: str = "kmeans",
+        init_params: InitParams = "kmeans",
         weights_init: ArrayLike | None = None,
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
@@ -233,7 +239,7 @@ class MiniBatchGaussianMixture(SteppingMixture):
         warm_start: bool = False,
         verbose: int = 0,
         n_jobs: int | None = None,
-        repair: str = "reseed",
+        repair: Repair = "reseed",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -259,7 +265,7 @@ class MiniBatchGaussianMixture(SteppingMixture):
 
     # ---- fit ---------------------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @validated
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Estimate the parameters of the mixture by stepwise EM over the rows, epoch by epoch.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .._typing import FloatArray
 
-PROCESS, DISTRIBUTION = "dirichlet_process", "dirichlet_distribution"
+PROCESS: Final = "dirichlet_process"
+DISTRIBUTION: Final = "dirichlet_distribution"
 
 
 class Prior(NamedTuple):
