@@ -6,12 +6,19 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
-
 # A run may converge sooner: what tqdm estimates is the time until the limit of iterations.
 RUN_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, at most {remaining} left, {rate_fmt}{postfix}]"
 # Seconds from one time that parts of a pass are shown to the next: drawing the bar takes some 0.1 ms.
 INTERVAL = 0.1
+
+
+def bar(verbose: int, **options: Any) -> Any:
+    """A bar of tqdm, which is imported where one is to be seen; None where nothing is."""
+    if not verbose:
+        return None
+    from tqdm import tqdm
+
+    return tqdm(**options)
 
 
 class Progress:
@@ -53,9 +60,7 @@ class Progress:
         self._converged = False
         self._text, self._shown = "", perf_counter()
         label = name if n_runs == 1 else f"{name}, run {run + 1} of {n_runs}"
-        self._bar: Any = tqdm(
-            total=max_iter, initial=begun, desc=label, unit="it", disable=not verbose, bar_format=RUN_FORMAT
-        )
+        self._bar = bar(verbose, total=max_iter, initial=begun, desc=label, unit="it", bar_format=RUN_FORMAT)
 
     def __enter__(self) -> Progress:
         return self
@@ -63,6 +68,8 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._bar is None:
+            return
         self._bar.set_postfix_str(self._text, refresh=False)
         if self._converged:  # the bar ends full where the fit is finished
             self._bar.total = self._bar.n
@@ -72,16 +79,16 @@ class Progress:
     def __call__(self, iteration: int, bound: float, change: float, converged: bool) -> None:
         """Report that an iteration has ended."""
         self._converged = converged
-        if self._bar.disable:
+        if self._bar is None:
             return
         seconds = self._bar.format_dict["elapsed"]
         rate = self._n_rows * (iteration - self._begun) / max(seconds, 1e-9)
-        speed = f"{tqdm.format_sizeof(rate)} rows/s"
+        speed = f"{self._bar.format_sizeof(rate)} rows/s"
         self._text = f"lower bound {bound:.6g}, change {change:.2g}, {speed}"
         self._bar.set_postfix_str(self._text, refresh=False)
         self._bar.update(iteration - self._bar.n)
         if self._lines and iteration % self._interval == 0:
-            tqdm.write(
+            self._bar.write(
                 f"run {self._run}, iteration {iteration}: lower bound {bound:.10g}, change {change:.3g}, "
                 f"{seconds:.2f} s, {speed}"
             )
@@ -89,7 +96,7 @@ class Progress:
     def on_part(self, number: int, n_parts: int | None, n_rows: int) -> None:
         """Report that a part of the rows has been computed on (StreamedData.on_part)."""
         now = perf_counter()
-        if self._bar.disable or now - self._shown < INTERVAL:
+        if self._bar is None or now - self._shown < INTERVAL:
             return
         self._shown = now
         parts = f"{number + 1}" if n_parts is None else f"{number + 1} of {n_parts}"
@@ -112,7 +119,7 @@ class SurveyProgress:
 
     def __init__(self, name: str, n_rows: int | None, verbose: int) -> None:
         label = f"{name}, first look at the rows"
-        self._bar: Any = tqdm(total=n_rows, desc=label, unit=" rows", unit_scale=True, disable=not verbose)
+        self._bar = bar(verbose, total=n_rows, desc=label, unit=" rows", unit_scale=True)
 
     def __enter__(self) -> SurveyProgress:
         return self
@@ -120,8 +127,10 @@ class SurveyProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def on_part(self, number: int, n_parts: int | None, n_rows: int) -> None:
         """Report that a part of the rows has been seen (StreamedData.on_part)."""
-        self._bar.update(n_rows)
+        if self._bar is not None:
+            self._bar.update(n_rows)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
-import sklearn.mixture
 
 from ._validation import is_float32
 
@@ -125,6 +124,7 @@ class ConvertibleMixin:
 
 def _sklearn_class(cls: type) -> Any:
     """scikit-learn's class of the name that a class of ours has, or one that it comes from."""
-    return next(
-        getattr(sklearn.mixture, c.__name__) for c in cls.__mro__ if hasattr(sklearn.mixture, c.__name__)
-    )
+    # Imported here: it brings clusterers, trees and linear models, longer to import than all of fastgmm.
+    from sklearn import mixture
+
+    return next(getattr(mixture, c.__name__) for c in cls.__mro__ if hasattr(mixture, c.__name__))
