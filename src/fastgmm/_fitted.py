@@ -248,6 +248,10 @@ class FittedMixture(DensityMixin, BaseEstimator):
     def predict_proba(self, X: Any, out: Any = None) -> FloatArray:
         """Compute the probability of each component for each row.
 
+        That is the probability that a row is of this component, given that it is of one of them, and no
+        certainty away from the data: far from all components one of them usually has nearly all of it.
+        :meth:`score_samples` says whether a row is like those of the fit (docs/outliers.md).
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or a source of rows
