@@ -9,6 +9,8 @@ A block of rows is scored against every component, normalised to responsibilitie
 moments while it is in cache; nothing with rows x components numbers is stored unless a caller asks for it.
 Kernels (`fastgmm.kernels`) know no Python objects, the loop (`fastgmm.em`) knows no covariance type, the
 estimators hold no mathematics, and statistics are all that passes between blocks and threads.
+
+Pages that docstrings name, such as docs/big_data.md, are at https://github.com/fastgmm/fastgmm/tree/main/docs.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 
 from threadpoolctl import threadpool_info
 
+from ._documentation import DOCS
 from .kernels import _pass
 from .threads import effective_n_threads
 
@@ -37,6 +38,7 @@ def _configuration() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         **{name: _package_version(name) for name in _PACKAGES},
+        "documentation": DOCS,
     }
 
 
@@ -45,7 +47,7 @@ def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
 @overload
 def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
-    """Show what fastgmm runs on: instruction set, threads, libraries.
+    """Show what fastgmm runs on: instruction set, threads, libraries; and where its documentation is.
 
     The instruction set is chosen once, when fastgmm is imported: the best that the processor has and fastgmm
     was compiled for, or the one that the environment variable ``FASTGMM_ISA`` names.

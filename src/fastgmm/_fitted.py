@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import outputs, persistence, rows
 from ._attributes import attribute_parameters
+from ._documentation import page
 from ._scikit_learn import BaseEstimator, DensityMixin
 from ._typing import CovarianceType, FloatArray
 from ._validation import check_rows, check_sample_weight
@@ -47,6 +48,10 @@ class FittedMixture(DensityMixin, BaseEstimator):
     precisions_cholesky_: FloatArray
     n_features_in_: int
     feature_names_in_: NDArray[np.object_]
+
+    # link of the HTML representation; without the module scikit-learn makes none
+    _doc_link_module = "fastgmm"
+    _doc_link_template = page("README.md")
 
     # where outputs go is for callers to say: it is no metadata, which meta-estimators route
     __metadata_request__predict: ClassVar[dict[str, str]] = {"out": UNUSED}

@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from . import em
 from ._attributes import attributes_of_parameters
 from ._bayesian import BayesianMixin
+from ._documentation import page
 from ._moving import Move, MovesMixin
 from ._parameter_validation import check_assignment, check_covariance_prior, check_parameter
 from ._seeded import SeededMixture
@@ -242,6 +243,8 @@ default='dirichlet_process'
     much evidence and are merged with their neighbours. Give covariances of the size that clusters should
     have, where it is known.
 
+    The model, its priors and what they do: https://github.com/fastgmm/fastgmm/blob/main/docs/bayesian.md.
+
     Examples
     --------
     >>> import numpy as np
@@ -261,6 +264,8 @@ default='dirichlet_process'
     """
 
     _prior_wanted: ClassVar[str] = "give a larger covariance_prior"
+    _doc_link_template = page("docs/bayesian.md")
+
     weight_concentration_prior: float | None
     mean_precision_prior: float | None
     mean_prior: ArrayLike | None

@@ -209,6 +209,8 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, ConvertibleMixin, SeededM
     a file (docs/big_data.md). :meth:`accumulate` and :meth:`update` are the two halves of an EM iteration,
     for engines of one's own (docs/engines.md).
 
+    Pages named docs/... are at https://github.com/fastgmm/fastgmm/tree/main/docs.
+
     Examples
     --------
     >>> import numpy as np

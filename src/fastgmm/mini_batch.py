@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from . import em, stepwise
+from ._documentation import page
 from ._progress import Progress
 from ._scikit_learn import validated
 from ._stepping import SteppingMixture
@@ -175,6 +176,8 @@ class MiniBatchGaussianMixture(SteppingMixture):
     number of steps; its running statistics are made of the mixture when it goes on, which is the same but for
     rounding (with ``averaging='steps'``: it goes on from the average).
 
+    What the options do, measured: https://github.com/fastgmm/fastgmm/blob/main/docs/mini_batch.md.
+
     References
     ----------
     O. Cappe and E. Moulines (2009). On-line expectation-maximization algorithm for latent data models.
@@ -195,6 +198,8 @@ class MiniBatchGaussianMixture(SteppingMixture):
     array([[-5.],
            [ 5.]])
     """
+
+    _doc_link_template = page("docs/mini_batch.md")
 
     n_components: int
     batch_size: int | None
