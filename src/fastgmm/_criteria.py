@@ -148,7 +148,7 @@ class CriteriaMixin(FittedMixture):
         It is not known of mixtures that were not fitted, of the first iteration from a new start, and after
         steps of `partial_fit`.
         """
-        bounds = [float(bound) for bound in self.lower_bounds_]
+        bounds = [float(bound) for bound in getattr(self, "lower_bounds_", [])]
         taken_back = getattr(self, "history_", {}).get("taken_back", [])
         if len(taken_back) == len(bounds):
             bounds = [bound for bound, back in zip(bounds, taken_back) if not back]

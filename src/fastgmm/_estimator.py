@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABCMeta, abstractmethod
 from contextlib import ExitStack, nullcontext
 from copy import copy
@@ -15,33 +14,29 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from . import em, outputs
 from ._attributes import attribute_parameters
-from ._fitted import FittedMixture
+from ._fit_warnings import FitWarnings
 from ._memory import explained_memory_error
 from ._progress import Progress, SurveyProgress
 from ._scikit_learn import validated
-from ._typing import Acceleration, Arithmetic, FloatArray, InitParams, Repair
+from ._typing import Acceleration, Arithmetic, InitParams, Repair
 from ._validation import check_enough_rows, check_rows, check_sample_weight
 from .blocks import ArrayData
 from .checkpoint import Checkpoint
-from .exceptions import RegularizationWarning, RepairWarning
 from .frame import Frame
 from .objective import Objective
 from .parameters import Parameters
-from .repair import repair_message
 from .restarts import RANDOM, SEEDED, Heats, Standing, plan, race
 from .seeding import Start, rows_to_seed_from
-from .small_variances import variances_message
 from .sources import Data, Source, as_source, close, data_of
 from .threads import effective_n_threads, single_threaded_blas
 
 
-class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
+class MixtureEstimator(FitWarnings, metaclass=ABCMeta):
     """Base of the mixture estimators: constructor parameters' constraints and the fit; no mathematics.
 
     A subclass has the constructor and says how a start is checked and made (`_check_start`, `_make_start`),
@@ -89,9 +84,6 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
         "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
         "max_time": [Interval(Real, 0.0, None, closed="neither"), None],
     }
-
-    _prior_wanted: ClassVar[str] = "use GaussianMixture(prior='conjugate')"
-    """What warnings say where only a prior keeps variances up."""
 
     # ---- what a subclass says ----------------------------------------------------------------------------
 
@@ -424,48 +416,3 @@ class MixtureEstimator(FittedMixture, metaclass=ABCMeta):
             if before[name] != now and now != "auto":
                 raise ValueError(f"{what}, which had {name} = {before[name]}; now {name} = {now}. {remedy}")
         return parameters
-
-    def _warn_about(self, result: em.EMResult) -> None:
-        above_fit = 5  # _warn_about, _fit, fit, its decorator, the caller
-        self._warn_about_repairs(result, above_fit + 1)
-        unfinished = self._unfinished(result)
-        if unfinished is not None:
-            warnings.warn(*unfinished, stacklevel=above_fit)
-
-    def _unfinished(self, result: em.EMResult) -> tuple[str, type[Warning]] | None:
-        """What a fit warns of that ended before it was done, None of one that was."""
-        if result.out_of_time:
-            return (
-                f"The fit ended after max_time={self.max_time} seconds, before it was done: this is the best "
-                f"so far, after {result.n_iter} iterations. Increase max_time, or go on by warm_start or "
-                "a checkpoint."
-            ), ConvergenceWarning
-        if not result.converged and self.max_iter > 0:
-            return (
-                "Best performing initialization did not converge. Try different init parameters, or increase "
-                "max_iter, tol, or check for degenerate data."
-            ), ConvergenceWarning
-        return None
-
-    def _warn_about_variances(
-        self, parameters: Parameters, n_rows: int, mean: FloatArray, spread: FloatArray, above_fit: int
-    ) -> None:
-        """Warn where reg_covar outweighs rows of this mean and spread."""
-        names, structure = getattr(self, "feature_names_in_", None), self._structure()
-        message = variances_message(
-            structure, parameters, self._reg_covar_added(), n_rows, mean, spread, names, self._prior_wanted
-        )
-        if message:
-            warnings.warn(message, RegularizationWarning, stacklevel=above_fit)
-
-    def _reg_covar_added(self) -> float:
-        """What is added to the variances of components."""
-        return float(self.reg_covar)
-
-    def _warn_about_repairs(self, result: em.EMResult, above_fit: int) -> None:
-        if result.n_repairs:
-            warnings.warn(
-                repair_message(result.n_repairs, result.repaired, self.repair),
-                RepairWarning,
-                stacklevel=above_fit,
-            )

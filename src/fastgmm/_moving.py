@@ -147,10 +147,10 @@ class MovesMixin(SeededMixture):
         objective, frame = how["objective"], how["frame"]
         assert isinstance(objective, Evidence)
         assert isinstance(frame, Frame)
-        free = self.n_components == AUTO
+        free, in_vain = self.n_components == AUTO, None
         if free and how["previous_bound"] == -np.inf:  # nothing that a warm start is to go on from
             streamed: Any = data
-            start = found_on_samples(
+            start, in_vain = found_on_samples(
                 data if isinstance(data, ArrayData) else streamed.seeds,
                 data.n_positive,
                 objective,
@@ -168,6 +168,7 @@ class MovesMixin(SeededMixture):
             allowed=allowed,
             n_most=self._n_most(data.n_positive, data.n_features) if free else start.weights.size,
             free=free,
+            in_vain=in_vain,
             on_iteration=how["on_iteration"],
         )
         return search.run(start, how["previous_bound"])

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from .. import em
-from .._typing import IndexArray
+from .._typing import FloatArray, IndexArray
 from ..blocks import ArrayData
 from ..exceptions import DegenerateComponentError
 from ..frame import Frame
@@ -78,6 +78,8 @@ class Search:
     frame : of the data
     allowed : the moves, of ALL
     n_most : most components
+    in_vain : counts and means of components that need not be split, (n, 1 + D), as a search of the same rows
+        has noted them
     free : whether the number of components may change; otherwise those that are not needed have no rows
     on_iteration : as that of em.run
     """
@@ -92,6 +94,7 @@ class Search:
         allowed: Collection[str],
         n_most: int,
         free: bool,
+        in_vain: FloatArray | None = None,
         on_iteration: Callable[[int, float, float, bool], None] | None = None,
     ) -> None:
         # bounds are compared to a nat, of which single precision knows nothing
@@ -110,7 +113,7 @@ class Search:
         self.explored_at = -np.inf  # bound at which merges were last tried that cost at first
         self.born_after = -1  # moves that had been kept when births were last tried
         D = data.n_features
-        self.in_vain = np.empty((0, D + 1))  # components that are not to be split: counts and means
+        self.in_vain = np.empty((0, D + 1)) if in_vain is None else in_vain
         self.unlikely: list[Division] = []  # what is best of the splits that are not worth it as they are
         self._belonging: tuple[Parameters, Belonging] | None = None
 

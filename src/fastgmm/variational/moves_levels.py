@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import em
+from .._typing import FloatArray
 from ..blocks import ArrayData
 from ..frame import Frame
 from ..parameters import Parameters
@@ -48,6 +49,13 @@ class Level(NamedTuple):
     times: float
 
 
+class SearchStart(NamedTuple):
+    """What the search on all rows starts from, and the components it need not try to split: see Search."""
+
+    parameters: Parameters
+    in_vain: FloatArray | None
+
+
 def levels(n_rows: int, n_in_memory: int, n_numbers: int) -> list[Level]:
     """The samples, smallest first; none where a share of all rows is too few.
 
@@ -73,7 +81,7 @@ def found_on_samples(
     start: Parameters,
     allowed: tuple[str, ...],
     n_most: Callable[[int], int],
-) -> Parameters:
+) -> SearchStart:
     """Where the search on all rows is to start from.
 
     On each sample the search is made twice: from what the last one has found, and from that with each
@@ -90,26 +98,33 @@ def found_on_samples(
     n_most : most components that so many rows may have
     """
     structure, first, of = evidence.structure, start, evidence
+    in_vain = None
     for size, times in levels(n_rows, rows.n_positive, structure.n_parameters(*start.means.shape)):
         sample = _counting(sample_of(rows, size), times)
         to = Evidence(structure, evidence.prior, sample.total_weight, evidence.reg_covar, evidence.n_threads)
         # the rest of what EM would gain on a sample is nothing to the other rows
         loose = replace(options, tol=max(options.tol, SETTLED * sample.total_weight))
         most = n_most(sample.n_positive)
-        start, of, bound = _moved(start, of, to), to, -np.inf
-        ways = [FOUND, DOUBLED] if size < n_rows else [FOUND, DOUBLED, AFRESH]
-        for way in ways:
-            search = Search(sample, to, loose, frame, allowed=allowed, n_most=most, free=True)
+        start, of, bound, in_vain = _moved(start, of, to), to, -np.inf, None
+        for way in (FOUND, DOUBLED) if size < n_rows else (FOUND, AFRESH):
+            search = Search(
+                sample, to, loose, frame, allowed=allowed, n_most=most, free=True, in_vain=in_vain
+            )
             if way == AFRESH:
                 begin = _moved(first, evidence, to)
             else:
                 begin = search.doubled(start) if way == DOUBLED else start
-            result = search.run(begin, -np.inf)
+            result, in_vain = search.run(begin, -np.inf), search.in_vain
             if result.lower_bound > bound:
                 start, bound = result.parameters, result.lower_bound
             if result.out_of_time:
-                return _moved(start, of, evidence)
-    return _moved(start, of, evidence)
+                break
+        if result.out_of_time:
+            break
+    # what was not to be split is known of these rows only
+    return SearchStart(
+        _moved(start, of, evidence), in_vain if of.total_weight == evidence.total_weight else None
+    )
 
 
 def _counting(rows: ArrayData, times: float) -> ArrayData:
