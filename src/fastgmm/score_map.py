@@ -14,6 +14,12 @@ EPSILON = float(np.finfo(np.float64).eps)
 # expansion in features would err by more than 1e-9, and the projected kernel takes over.
 LARGEST_ERROR = 1e-9
 LIMIT = LARGEST_ERROR / EPSILON
+# A projected score that may err by more is summed with compensation: below the 1e-8 that is promised by what
+# the other steps to log p(x) need.
+LARGEST_PROJECTED_ERROR = 8e-9
+# Beyond this share of the squared distance the bound on the error is no bound: such scores are always summed
+# with compensation.
+LARGEST_SHARE = 0.125
 
 # Terms of a score that is expanded may be no larger than this, all together, or their sum could overflow.
 LARGEST_TERMS = 1e307
@@ -46,6 +52,8 @@ class ScoreMap:
     common_shape: int = MATRIX
     common_reach: float = 0.0
     limit: float = LIMIT
+    error_share: FloatArray | None = None  # (K,); where given, projected scores err by largest_error at most
+    largest_error: float = LARGEST_PROJECTED_ERROR
 
     def raised(self, by: FloatArray | float) -> ScoreMap:
         """The same with all scores higher by a number, or those of each component by its own, (K,)."""
@@ -75,3 +83,27 @@ class ScoreMap:
         return replace(
             self, common_root=None, common_reach=0.0, limit=LARGEST_TERMS if is_good else self.limit
         )
+
+    def compensated(self, spread: FloatArray) -> ScoreMap:
+        """The same for rows whose scores are wanted: those that plain sums lose too much of are compensated.
+
+        Parameters
+        ----------
+        spread : (K, D) standard deviations of the components in the frame
+
+        Notes
+        -----
+        In y = U'd, d = x - mean, D + 1 roundings of half of EPSILON each make an error of at most
+        h = (D + 1) EPSILON / 2 times |U|'|d|. A row at Mahalanobis distance |y| has |d_i| <= spread_i |y|, so
+        that | |U|'|d| | <= kappa |y| with kappa = | |U|' spread |, and |y|^2 / 2 errs by h kappa |y|^2, or
+        1.2 times that of the |y|^2 that comes out where h kappa <= 1/16. The sum of squares adds
+        (D + 2) EPSILON / 4 of |y|^2. As kappa >= 1, (D + 2) EPSILON kappa |y|^2 covers all.
+        """
+        if self.root_shape != MATRIX or self.root is None:
+            return self  # y is one product: nothing cancels
+        D = spread.shape[1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            kappa = np.linalg.norm(np.matmul(np.abs(self.root), spread[:, :, None])[:, :, 0], axis=1)
+            share = (D + 2) * EPSILON * kappa
+        is_bound = (share <= LARGEST_SHARE) & (spread > 0).all(axis=1)  # a variance of 0 has underflowed
+        return replace(self, error_share=np.where(is_bound, share, np.inf))

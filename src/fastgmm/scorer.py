@@ -70,7 +70,8 @@ class Scorer:
                 variances = structure.variances(parameters)
             means = parameters.means
             self._frame = frame_of_parameters(weights, means, variances, structure.common_scale)
-            self._score_map = structure.score_map(parameters, self._frame, n_threads).raised(raised_by)
+            score_map = structure.score_map(parameters, self._frame, n_threads)
+            self._score_map = score_map.compensated(np.sqrt(variances) * self._frame.scale).raised(raised_by)
             reach = 2.0 * np.abs(self._frame.to_frame(means)).max(axis=0) + ORDINARY_REACH
             self._map_of_shares = self._score_map.of_shares(reach)
         self.n_components, self.n_features = means.shape

@@ -62,6 +62,8 @@ cdef extern from "job.h" nogil:
         const double *root
         const double *constant
         int always_project, project_whole_block
+        const double *error_share
+        double largest_error
         const double *common_root
         int common_shape
         double common_reach

@@ -261,6 +261,8 @@ cdef class Pass:
         self.job.limit = m.limit
         self.job.always_project = m.always_project or (_kernel_choice == "centred" and m.root is not None)
         self.job.project_whole_block = m.project_whole_block
+        self.job.error_share = pointer1(m.error_share)
+        self.job.largest_error = m.largest_error
         self.job.root_shape = m.root_shape
         self.job.root_is_shared = m.root_is_shared
         self.job.centre = pointer2(m.centre)

@@ -85,6 +85,10 @@ typedef struct {
     const double *centre, *root, *constant; /* matrix roots are stored transposed: row j is column j of the factor */
     int always_project;                     /* 1: never use the feature scores */
     int project_whole_block;                /* 1: one pair beyond the limit projects all of the block's */
+    /* A projected score s errs by at most error_share_k (1 + 2 (constant_k - s)); where that is more than largest_error
+     * and matters it is made with compensation (tiles_compensated.h).  NULL: never. Matrix roots only, no pruning. */
+    const double *error_share;
+    double largest_error;
 
     /* term common to all components, added to feature scores (tied covariances, k-means), IN: -|y|^2 / 2,
      * y = common_root z.  It adds max |y| (| |common_root| r | + common_reach) to every a_k. */

@@ -267,6 +267,9 @@ static void score_panel(const fg_job *job, const scratch *s, int q, const int *c
 #include "tiles_prune.h"
 #include "tiles_single.h"
 #include "tiles_accumulate.h"
+#ifndef FG_SINGLE
+#include "tiles_compensated.h"
+#endif
 
 /* One block; whether it was good enough. If not, sums at the head of acc are spoilt. */
 static int try_block(const fg_job *job, const scratch *s, int64_t first, int n_rows, double *acc)
@@ -311,6 +314,10 @@ static int try_block(const fg_job *job, const scratch *s, int64_t first, int n_r
             if (n_projected < K || job->accumulate_terms)
                 build_features(job, s->phi + q * phi_stride);
             score_panel(job, s, q, active, K, n_projected, 0);
+#ifndef FG_SINGLE
+            if (job->error_share && n_projected)
+                compensate_panel(job, s, q, weight + q * FG_PANEL);
+#endif
         }
         normalise_panel(job, first, q, n_rows, active, by_number, n_active, weight + q * FG_PANEL,
                         common + q * FG_PANEL, s->resp + q * resp_stride, &lowest, acc);
