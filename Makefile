@@ -114,7 +114,7 @@ $(SANITIZED)/.installed: $(VENV)/test.txt $(SOURCES)
 
 dist: $(VENV)/.created
 	rm -rf dist build/dist
-	$(BIN)/python $(PIP) install build
+	$(BIN)/python $(PIP) install "build>=1.2,<2"
 	$(BIN)/python -m build
 	$(PYTHON) -m venv build/dist/venv
 	set -- dist/*.whl && build/dist/venv/bin/python $(PIP) install "$$1[test]"
