@@ -21,7 +21,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from fastgmm import BayesianGaussianMixture, BlockRows, GaussianMixture, _estimator, archive, em, pruning
+from fastgmm import BayesianGaussianMixture, BlockRows, GaussianMixture, _estimator, em, pruning, whole_files
 from fastgmm.persistence import POSTERIOR
 from fastgmm.sources import base, streamed
 
@@ -158,7 +158,7 @@ class Events:
 
     def __init__(self, kill_at: int) -> None:
         self.n, self.kill_at = 0, kill_at
-        write, collect = archive.write_atomically, em.Maximiser.collect
+        write, collect = whole_files.write_atomically, em.Maximiser.collect
 
         def watched_write(path: str, fill: Any) -> None:
             def in_two(file: Any) -> None:
@@ -187,7 +187,7 @@ class Events:
 
             return call
 
-        archive.write_atomically = watched_write
+        whole_files.write_atomically = watched_write
         em.Maximiser.collect = watched_collect
         os.replace, os.fsync = watched(os.replace), watched(os.fsync)
 

@@ -27,10 +27,23 @@ def members_of(path) -> dict[str, np.ndarray]:
         return dict(archive)
 
 
-def rewritten(path, change, *, compression=zipfile.ZIP_STORED):
-    """The file with its members changed by `change(members)`, checksums right."""
+def relist(members) -> None:
+    """Let the header, where there is one, list the members that are there."""
+    try:
+        header = json.loads(members["header"].tobytes())
+        assert header["members"]
+    except Exception:  # whatever a test has made of it
+        return
+    header["members"] = [name for name in members if name != "header"]
+    members["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+
+
+def rewritten(path, change, *, compression=zipfile.ZIP_STORED, listed=True):
+    """The file with its members changed by `change(members)`, checksums and list of members right."""
     members = members_of(path)
     change(members)
+    if listed:
+        relist(members)
     target = path.with_name("changed.npz")
     with zipfile.ZipFile(target, "w", compression) as archive:
         for name, values in members.items():

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from fastgmm import BlockRows, GaussianMixture, _estimator, archive, em, pruning
+from fastgmm import BlockRows, GaussianMixture, _estimator, archive, em, pruning, whole_files
 from fastgmm.em import EMResult
 from fastgmm.restarts import RANDOM, race
 from fastgmm.sources import base, streamed
@@ -129,7 +129,7 @@ def with_values(name, values):
 FORGED = {
     "no header": lambda members: members.pop("header"),
     "format": changed_header(format="fastgmm"),
-    "version": changed_header(version=2),
+    "version": changed_header(version=3),
     "version as truth": changed_header(version=True),
     "identity": changed_header(identity=[]),
     "heat": changed_header(heat="0"),
@@ -189,7 +189,7 @@ def test_a_path_that_cannot_be_written(tmp_path, monkeypatch):
             GaussianMixture(2, checkpoint=path).fit(fits.overlapping())
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "pipe")  # opening it would wait for ever
-        with pytest.raises(OSError, match=r"cannot be written: it is not a regular file. Choose a path"):
+        with pytest.raises(OSError, match=r"cannot be written: it is a FIFO. Choose a path"):
             GaussianMixture(2, checkpoint=folder / "pipe").fit(fits.overlapping())
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -198,7 +198,7 @@ class Disk:
     """Is full from one write on."""
 
     def __init__(self, monkeypatch, full_from, full_until=1000):
-        self.n, write = 0, archive.write_atomically
+        self.n, write = 0, whole_files.write_atomically
 
         def limited(path, fill):
             self.n += 1
@@ -208,7 +208,7 @@ class Disk:
                 raise OSError(errno.ENOSPC, "No space left on device")
             write(path, fill)
 
-        monkeypatch.setattr(archive, "write_atomically", limited)
+        monkeypatch.setattr(whole_files, "write_atomically", limited)
 
     def fails(self, file):
         file.write(b"some")

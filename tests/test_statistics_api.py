@@ -326,7 +326,7 @@ def array(name, make):
 
 FORGERIES = {
     "format": (header(format="fastgmm"), "of another program"),
-    "version": (header(version=2), "format version is 2"),
+    "version": (header(version=3), "format version is 3"),
     "another entry": (header(colour=1), "its header has the entries"),
     "structure": (header(structure="round"), "structure is 'round'"),
     "no structure": (header(structure=["full"]), "structure is"),

@@ -219,10 +219,11 @@ class MixtureEstimator(FitWarnings, metaclass=ABCMeta):
         n_threads = effective_n_threads(self.n_jobs)  # before BLAS is limited, which may change the answer
         random_state = check_random_state(self.random_state)
         checkpoint = None
-        if path is not None and self.max_iter > 0:
-            checkpoint = Checkpoint(path, int(self.checkpoint_every), self, random_state)
-            random_state = checkpoint.random_state
         with ExitStack() as at_the_end:
+            if path is not None and self.max_iter > 0:
+                checkpoint = Checkpoint(path, int(self.checkpoint_every), self, random_state)
+                at_the_end.callback(checkpoint.close)
+                random_state = checkpoint.random_state
             with nullcontext() if checkpoint is None else checkpoint.until_accepted():
                 X, data, seeds = self._rows_of(X, sample_weight, candidate, random_state, n_threads)
                 at_the_end.callback(close, data)
@@ -366,9 +367,14 @@ class MixtureEstimator(FitWarnings, metaclass=ABCMeta):
                 )  # fmt: skip
 
         if frame is None:  # no bound to compare: the last start is kept, as scikit-learn does
-            return replace([begin(run, 0) for run in range(n_runs)][-1], objective=objective)
+            result = begin(0, 0)
+            for run in range(1, n_runs):
+                if perf_counter() >= options.deadline:
+                    return replace(result, objective=objective, out_of_time=True)
+                result = begin(run, 0)
+            return replace(result, objective=objective)
         heats = self._heats()
-        standing = Standing(0, dict.fromkeys(range(n_runs)), {})
+        standing = Standing(0, range(n_runs), {}, {})
         if checkpoint is not None:
             compared_after = [most for most, _ in plan(n_runs, options.max_iter, heats)[:-1]]
             covariance_shape = structure.covariance_shape(self.n_components, data.n_features)

@@ -342,7 +342,9 @@ class FittedMixture(DensityMixin, BaseEstimator):
 
         The file is an .npz archive with a format version: arrays and plain text, nothing pickled, so that
         :meth:`load` never runs code from it. It is written beside `path` and then put in its place, so that
-        `path` holds either the old file or the whole new one.
+        `path` holds either the old file or the whole new one. A file that is there keeps its permissions, and
+        its owner and group where the process may give them. A link stays, and what it leads to is replaced.
+        `checkpoint` is not saved.
 
         Parameters
         ----------
@@ -356,7 +358,7 @@ class FittedMixture(DensityMixin, BaseEstimator):
         ValueError
             If the attributes do not fit together.
         OSError
-            If the file cannot be written.
+            If the file cannot be written, or `path` is a folder, FIFO or device.
         """
         persistence.save(self, path)
 
@@ -372,7 +374,8 @@ class FittedMixture(DensityMixin, BaseEstimator):
         Returns
         -------
         mixture : object
-            A fitted mixture with the same constructor parameters, attributes and predictions.
+            A fitted mixture with the same constructor parameters, attributes and predictions. Only
+            `checkpoint` is None: whoever made a file does not choose where a later fit writes.
 
         Raises
         ------

@@ -1,30 +1,40 @@
 """Files that hold arrays and text and run no code: .npz archives of stored members, written atomically.
 
 Members are stored, not compressed: none can then claim to be larger than the file. ``numpy.load`` reads such
-an archive too. A reader trusts nothing: names, types, shapes and checksums are checked here, what the arrays
-mean by whoever reads them, with `refuse_unless`; whatever is wrong ends in a ValueError.
+an archive too. One member is the header, JSON as bytes, which lists the names of all others: damage to the
+archive's own directory can hide a member. A reader trusts nothing: names, types, shapes and checksums are
+checked here, what the arrays mean by whoever reads them, with `refuse_unless`; whatever is wrong ends in a
+ValueError.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import os
-import secrets
+import re
 import zipfile
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from . import whole_files
+
 Members = dict[str, np.ndarray]
 
 # Members have the same date in every file, so that equal contents make equal files.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _LARGEST_HEADER = 2**26  # bytes; a history of a million iterations is below it
+# The header of an array as NumPy writes it. Python's own parser would read it, too, but ends in MemoryError
+# or worse where somebody nests nine thousand signs.
+_ARRAY_HEADER = re.compile(
+    r"\{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,80})\), \} *\n?"
+)
+_SHAPE = re.compile(r"(?:\d{1,19}, ?)*(?:\d{1,19})?")
+_PLAIN_TYPE = re.compile(r"<f8|<i8|\|b1|\|u1|<U[1-9]\d{0,8}")
 
 
 class Refused(ValueError):
@@ -55,31 +65,9 @@ def explained(what: str) -> Iterator[None]:
 
 
 def save(path: str | os.PathLike[str], members: Members) -> None:
-    """Write an archive to a file as a whole."""
-    write_atomically(path, lambda file: write(file, members))
-
-
-def write_atomically(path: str | os.PathLike[str], write_to: Callable[[BinaryIO], None]) -> None:
-    """Write a file beside `path` and put it in its place: `path` holds the old file or the whole new one."""
-    path, temporary = whole_and_temporary(path)
-    try:
-        with open(temporary, "xb") as file:
-            write_to(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-
-
-def whole_and_temporary(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """The file that a path stands for, and a name for one that is put in its place when it is whole."""
-    # Links are followed: replacing the link itself would leave the file it stands for as it was.
-    whole = os.path.realpath(path)
-    # In the same folder, as a rename is atomic within one file system only.
-    return whole, f"{whole}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    """Write an archive to a file as a whole; what killed processes left of it goes away."""
+    whole_files.remove_left_overs(path)
+    whole_files.write_atomically(path, lambda file: write(file, members))
 
 
 def write(file: BinaryIO, members: Members) -> None:
@@ -93,9 +81,10 @@ def write(file: BinaryIO, members: Members) -> None:
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", _DATE), content.getvalue())
 
 
-def header_member(header: dict[str, Any]) -> np.ndarray:
-    """Text as an array of bytes."""
-    return np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+def with_header(header: dict[str, Any], members: Members) -> Members:
+    """Members and, as the first of them, a header that lists them."""
+    text = json.dumps({**header, "members": list(members)})
+    return {"header": np.frombuffer(text.encode(), dtype=np.uint8), **members}
 
 
 # ---- read ------------------------------------------------------------------------------------------------
@@ -125,38 +114,56 @@ def _parse(name: str, content: bytes) -> np.ndarray:
     refuse_unless(content[:8] == b"\x93NUMPY\x01\x00", f"{name} is not an array")
     start = 10 + int.from_bytes(content[8:10], "little")
     refuse_unless(start <= min(len(content), 10_000), f"the header of {name} is too long")
-    header = ast.literal_eval(content[10:start].decode("latin1").strip())
-    refuse_unless(
-        isinstance(header, dict) and set(header) == {"descr", "fortran_order", "shape"},
-        f"the header of {name} is malformed",
-    )
-    descr, shape = header["descr"], header["shape"]
-    is_plain = isinstance(descr, str) and (descr in ("<f8", "<i8", "|b1", "|u1") or descr[:2] == "<U")
-    refuse_unless(is_plain, f"{name} has the type {descr!r}")
+    header = _ARRAY_HEADER.fullmatch(content[10:start].decode("latin1"))
+    if header is None:
+        raise Refused(f"the header of {name} is malformed")
+    descr, fortran, sizes = header.groups()
+    refuse_unless(_PLAIN_TYPE.fullmatch(descr), f"{name} has the type {descr!r}")
     dtype = np.dtype(descr)
-    is_shape = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape) and len(shape) <= 3
-    refuse_unless(is_shape and header["fortran_order"] is False, f"{name} has the shape {shape!r}")
+    refuse_unless(_SHAPE.fullmatch(sizes) and fortran == "False", f"{name} has the shape ({sizes})")
+    shape = tuple(int(size) for size in sizes.split(",") if size.strip())
+    refuse_unless(len(shape) <= 3, f"{name} has the shape {shape}")
     # In Python's integers, which do not overflow.
     length = math.prod(shape) * dtype.itemsize
     refuse_unless(length == len(content) - start, f"{name} has {len(content) - start} bytes, not {length}")
     return np.frombuffer(content, dtype=dtype, offset=start).reshape(shape)
 
 
-def checked_header(members: Members, format: str, version: int, keys: Set[str]) -> dict[str, Any]:
-    """The header of an archive, which names its format and version and has these entries besides."""
+def checked_header(
+    members: Members, format: str, version: int, keys: Set[str], since_2: Set[str] = frozenset()
+) -> dict[str, Any]:
+    """The header of an archive, which names its format and version and has these entries besides.
+
+    From version 2 of each format on it lists the other members, which must be all there, and no others; it
+    may have more entries. Version 1 is read without them.
+    """
     refuse_unless("header" in members, "header is missing")
     values = members["header"]
     is_text = values.dtype == np.uint8 and values.ndim == 1 and values.size <= _LARGEST_HEADER
     refuse_unless(is_text, "the header is not text")
-    header = json.loads(values.tobytes().decode())
+    try:
+        header = json.loads(values.tobytes().decode())
+    except MemoryError as error:  # of a small text: it was made for that
+        raise Refused("the header is too large for memory") from error
     refuse_unless(isinstance(header, dict) and header.get("format") == format, "it is of another program")
     found = header.get("version")
     refuse_unless(
-        type(found) is int and found == version,
-        f"its format version is {found!r}, and this fastgmm reads version {version}",
+        type(found) is int and 1 <= found <= version,
+        f"its format version is {found!r}, and this fastgmm reads versions 1 to {version}",
     )
-    refuse_unless(set(header) == {"format", "version"} | keys, f"its header has the entries {sorted(header)}")
+    expected = {"format", "version"} | keys | ({"members"} | since_2 if found >= 2 else set())
+    refuse_unless(set(header) == expected, f"its header has the entries {sorted(header)}")
+    if found >= 2:
+        _check_listed(header["members"], set(members) - {"header"})
     return header
+
+
+def _check_listed(listed: Any, names: set[str]) -> None:
+    is_list = isinstance(listed, list) and all(isinstance(name, str) for name in listed)
+    refuse_unless(is_list, "the list of its members is malformed")
+    missing, more = sorted(set(listed) - names), sorted(names - set(listed))
+    refuse_unless(not missing, f"{', '.join(missing[:3])} is missing, which its header lists")
+    refuse_unless(not more, f"it has the members {more[:3]}, which its header does not list")
 
 
 def array(members: Members, name: str, dtype: str) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 The file is an archive like those of archive.py: stored members, no pickle, nothing in it is trusted.
 
-    header      JSON as bytes: format, version; which fit it belongs to; the random state before the first
-                draw and now; how far the runs have come (restarts.Standing)
+    header      JSON as bytes: format, version, names of the other members; which fit it belongs to; the
+                random state before the first draw and now; how far the runs have come (restarts.Standing)
     run3.*      result of run 3 so far: its parameters, lower_bounds and history
     loop.*      the run that is being made, at an iteration: the same, and what its loop remembers
 
 A SHA-256 of all that is before it stands at the end, as the archive's comment: no damage goes unnoticed.
+
+While a fit lasts it holds a lock of the operating system, so that a second fit cannot write to the same file.
 
 What is not in the file has to be made anew by a fit that goes on from it. So has it by the fit that wrote
 the file, each time: from then on both do the same, and a fit that was killed ends with the bits of one that
@@ -16,11 +18,8 @@ was not.
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import json
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,18 +28,21 @@ from typing import Any
 
 import numpy as np
 
-from . import archive, identity
+from . import archive, identity, whole_files
 from ._typing import FloatArray
 from .archive import Refused, refuse_unless
 from .blocks import ArrayData
+from .file_lock import FileLock, Held
 from .frame import Frame
 from .loop_state import EMResult, LoopState
 from .parameters import Parameters
 from .persistence import random_state_from_json, random_state_to_json
 from .restarts import Standing
 
-FORMAT, VERSION = "fastgmm checkpoint", 1
+# Version 1 listed neither its members nor the runs that had not begun; it is read, too.
+FORMAT, VERSION = "fastgmm checkpoint", 2
 
+_ENTRIES = {"identity", "random_state", "heat", "waiting", "done", "running", "results", "loop"}
 _REMEDY = "Delete the file to start afresh, or choose another path."
 _DIGEST = 64  # bytes of a SHA-256 in hexadecimal digits
 _COUNTS = ("n_repairs", "single", "double_passes")
@@ -48,6 +50,8 @@ _COUNTS = ("n_repairs", "single", "double_passes")
 
 class Checkpoint:
     """The file of one fit: what was left in it, and what is written to it.
+
+    Call `close` at the end of the fit: until then no other fit can use the file.
 
     Parameters
     ----------
@@ -65,7 +69,12 @@ class Checkpoint:
     ValueError
         If there is a file that is damaged or of another fit.
     OSError
-        If no file can be written there.
+        If no file can be written there. BlockingIOError if another fit uses it.
+
+    Warns
+    -----
+    RuntimeWarning
+        If there are no locks: nothing then keeps another fit from using the file.
     """
 
     def __init__(
@@ -84,17 +93,49 @@ class Checkpoint:
         random_state_to_json(random_state)  # ValueError where it cannot be kept
         self._whole = os.path.realpath(self.path)  # links are followed, as where it is written
         self.exists = os.path.isfile(self._whole)
-        if self.exists:
-            self._read()
-            self._compare(self._identity)
-            self._callers = random_state.get_state()
-            if estimator.random_state is None:
-                self.random_state = np.random.RandomState()
-            self._draw_again("first")
-        else:
+        if not self.exists:
             self._try_to_write()
-        self._first = random_state_to_json(self.random_state)
-        self._remove_left_overs()
+        self._lock = self._locked()
+        try:
+            self.exists = os.path.isfile(self._whole)  # a fit that had the lock until now may have made it
+            if self.exists:
+                self._read()
+                self._compare(self._identity)
+                self._callers = random_state.get_state()
+                if estimator.random_state is None:
+                    self.random_state = np.random.RandomState()
+                self._draw_again("first")
+            self._first = random_state_to_json(self.random_state)
+            # Fits that were killed have left what is there, whatever its age, if this is the only one.
+            age = whole_files.ABANDONED if self._lock is None else 0.0
+            whole_files.remove_left_overs(self._whole, age)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let other fits use the file."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _locked(self) -> FileLock | None:
+        """A lock that keeps other fits away, None where there can be none."""
+        try:
+            return FileLock(self._whole)
+        except Held as error:
+            raise BlockingIOError(
+                f"checkpoint={self.path!r} is in use by another fit, of this or another process. Wait until "
+                "it has ended, or choose another path."
+            ) from error
+        except OSError as error:
+            if os.access(os.path.dirname(self._whole), os.W_OK):  # else nothing can be written anyway
+                warnings.warn(
+                    f"checkpoint={self.path!r} cannot be locked ({error}). The fit goes on. Make sure that "
+                    "no other fit uses this path at the same time.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            return None
 
     # ---- what was left ---------------------------------------------------------------------------------
 
@@ -149,15 +190,8 @@ class Checkpoint:
             is_whole = digest == hashlib.sha256(body).hexdigest().encode()
             refuse_unless(is_whole, "it is damaged, or not a checkpoint")
             self._members = archive.read(BytesIO(content), None)
-            refuse_unless("header" in self._members, "header is missing")
-            self._header = json.loads(self._members.pop("header").tobytes().decode())
-            known = isinstance(self._header, dict) and self._header.get("format") == FORMAT
-            refuse_unless(known, "it is of another program")
-            version = self._header["version"]
-            refuse_unless(
-                type(version) is int and version == VERSION,
-                f"its format version is {version!r}, and this fastgmm reads version {VERSION}",
-            )
+            self._header = archive.checked_header(self._members, FORMAT, VERSION, _ENTRIES, {"not_begun"})
+            del self._members["header"]
             refuse_unless(isinstance(self._header["identity"], dict), "its header is malformed")
         except (OSError, MemoryError):
             raise
@@ -192,15 +226,21 @@ class Checkpoint:
                 int(run): self._result(f"run{int(run)}.", entry, shapes)
                 for run, entry in header["results"].items()
             }
-            waiting, done, running = header["waiting"], header["done"], header["running"]
+            waiting, done, running = set(header["waiting"]), set(header["done"]), header["running"]
+            not_begun = self._not_begun(waiting - set(results))
+            assert self.standing is not None
             refuse_unless(
-                type(header["heat"]) is int and set(results) >= set(done) and (running in [None, *waiting]),
+                type(header["heat"]) is int
+                and set(results) >= done
+                and not_begun.stop <= self.standing.not_begun.stop
+                and (running is None or running in waiting or running in not_begun),
                 "its runs are malformed",
             )
             self.standing = Standing(
                 header["heat"],
-                {run: results.get(run) for run in waiting},
-                {run: results[run] for run in done},
+                not_begun,
+                {run: results[run] for run in sorted(waiting & set(results))},
+                {run: results[run] for run in sorted(done)},
                 running,
             )
             if header["loop"] is not None:
@@ -212,6 +252,17 @@ class Checkpoint:
             refuse_unless(not self._members, f"it has unknown members {sorted(self._members)[:3]}")
         except Exception as error:
             raise self._not_valid(error) from error
+
+    def _not_begun(self, without_result: set[int]) -> range:
+        """Runs that are to be begun: [first, number of all], listed among those that wait in version 1."""
+        if self._header["version"] == 1:
+            first, stop = min(without_result, default=0), max(without_result, default=-1) + 1
+            refuse_unless(without_result == set(range(first, stop)), "its runs are malformed")
+        else:
+            first, stop = self._header["not_begun"]
+            are_numbers = type(first) is int and type(stop) is int and 0 <= first <= stop
+            refuse_unless(are_numbers and not without_result, "its runs are malformed")
+        return range(first, stop)
 
     def _result(self, prefix: str, entry: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> EMResult:
         parameters = self._parameters(prefix, shapes)
@@ -279,7 +330,7 @@ class Checkpoint:
         assert self.standing is not None
         assert self.standing.running is not None
         if iteration == 0:
-            return self.standing.waiting[self.standing.running] is None
+            return self.standing.running not in self.standing.waiting
         return iteration % self.every == 0
 
     def keep(self, state: LoopState) -> LoopState:
@@ -316,13 +367,14 @@ class Checkpoint:
             "identity": self._identity,
             "random_state": {"first": self._first, "now": random_state_to_json(self.random_state)},
             "heat": self.standing.heat,
+            "not_begun": [self.standing.not_begun.start, self.standing.not_begun.stop],
             "waiting": list(self.standing.waiting),
             "done": list(self.standing.done),
             "running": None if loop is None else self.standing.running,
             "results": {run: _add_result(members, f"run{run}.", result) for run, result in results.items()},
             "loop": loop,
         }
-        return {"header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **members}
+        return archive.with_header(header, members)
 
     def _write(self) -> None:
         stream = BytesIO()
@@ -332,7 +384,7 @@ class Checkpoint:
         body = bytes(content[:-2]) + _DIGEST.to_bytes(2, "little")
         digest = hashlib.sha256(body).hexdigest().encode()
         try:
-            archive.write_atomically(self.path, lambda file: file.writelines((body, digest)))
+            whole_files.write_atomically(self.path, lambda file: file.writelines((body, digest)))
         except OSError as error:
             if not self.exists:
                 raise
@@ -349,28 +401,17 @@ class Checkpoint:
 
     def _try_to_write(self) -> None:
         try:
-            if os.path.isdir(self._whole):
+            kind = whole_files.there(self.path)[1]
+            if kind == "a folder":
                 raise IsADirectoryError("it is a folder")
-            if os.path.exists(self._whole):
-                raise OSError("it is not a regular file")
-            probe = f"{self._whole}.{os.getpid()}.00000000.tmp"
-            with open(probe, "wb"):
-                pass
-            os.unlink(probe)
+            if kind:
+                raise OSError(f"it is {kind}")
+            whole_files.Replacement(self.path).discard()
         except OSError as error:
             raise type(error)(
                 f"checkpoint={self.path!r} cannot be written: {error}. Choose a path in a folder that exists "
                 "and can be written to."
             ) from error
-
-    def _remove_left_overs(self) -> None:
-        """Files that were being written when fits with this path were killed."""
-        for name in glob.glob(f"{glob.escape(self._whole)}.*.tmp"):
-            if re.fullmatch(r"\.\d+\.[0-9a-f]{8}\.tmp", name[len(self._whole) :]):
-                try:
-                    os.unlink(name)
-                except OSError:
-                    continue  # it harms nobody
 
 
 # ---- results as members --------------------------------------------------------------------------------

@@ -118,8 +118,8 @@ class GaussianMixture(IncrementalMixin, CriteriaMixin, ConvertibleMixin, SeededM
     checkpoint : str, path-like or None, default=None
         File in which `fit` keeps what it needs to go on after its process has ended, whatever the reason. If
         it is there already, `fit` goes on from it, and ends with the same bits as if it had never been
-        stopped. The file of another fit is refused. At the end it stays and holds the result: delete it
-        before another fit (docs/long_fits.md).
+        stopped. The file of another fit is refused, and so is a file that another fit is using now. At the
+        end it stays and holds the result: delete it before another fit (docs/long_fits.md).
 
     checkpoint_every : int, default=10
         Iterations of a run from one time that it is kept to the next.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from contextlib import closing, suppress
+from contextlib import closing
 from io import BytesIO
 from math import prod
 from os import PathLike
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from ._memory import array_request, explained_memory_error, not_enough_memory
 from ._typing import RowArray
-from .archive import whole_and_temporary
 from .scorer import Scorer
 from .sources import StreamedData
 from .sources.base import rows_per_part
 from .sources.files import files_of, suffix_of
+from .whole_files import Replacement, remove_left_overs, there
 
 REMEDY = "Ask for fewer rows at a time, X[:100_000], X[100_000:200_000], ..., or pass a file's name as out."
 
@@ -236,13 +236,17 @@ class NpyFile(Sink):
         if suffix_of(path) != ".npy":
             raise ValueError(f"out = {os.fspath(path)!r} must end in .npy, the format that is written.")
         self.asked_for = os.fspath(path)
-        self.path, self.temporary = whole_and_temporary(path)
-        if os.path.isdir(self.path):
-            raise ValueError(f"out = {self.asked_for!r} is a folder.")
         try:
-            self.file: BinaryIO = open(self.temporary, "xb", buffering=0)  # noqa: SIM115 -- end() closes
+            kind = there(path)[1]
+            if kind:
+                raise ValueError(
+                    f"out = {self.asked_for!r} is {kind}: outputs are written to a regular file only."
+                )
+            remove_left_overs(path)
+            self.replacement = Replacement(path, buffering=0)
         except OSError as error:
             raise ValueError(f"out = {self.asked_for!r} cannot be written: {error.strerror}.") from error
+        self.file = self.replacement.file
         self.buffer: NDArray[Any] | None = None
 
     def _header(self) -> bytes:
@@ -285,15 +289,11 @@ class NpyFile(Sink):
             if succeeded:
                 self.file.seek(0)
                 self._append(self._header())
-                os.fsync(self.file.fileno())
-                self.file.close()
-                os.replace(self.temporary, self.path)
+                self.replacement.put_in_place()
         finally:
-            self.file.close()
-            with suppress(FileNotFoundError):
-                os.unlink(self.temporary)
+            self.replacement.discard()
 
     def result(self) -> NDArray[Any]:
         """The file, memory-mapped, to be read only."""
-        mapped: NDArray[Any] = np.load(self.path, mmap_mode="r")
+        mapped: NDArray[Any] = np.load(self.replacement.path, mmap_mode="r")
         return mapped

@@ -1,9 +1,9 @@
 """Mixtures in files: .npz archives of plain arrays and text, with a format version and without pickle.
 
-An archive of format 1 holds
+An archive of format 2 holds
 
-    header                      JSON as bytes: format "fastgmm", version 1, name of the estimator's class,
-                                parameters of the constructor, history_
+    header                      JSON as bytes: format "fastgmm", version 2, name of the estimator's class,
+                                parameters of the constructor, history_, names of the other members
     weights_, means_, covariances_, precisions_cholesky_        float64, in the shapes of the attributes
     lower_bound_, lower_bounds_ (float64), n_iter_, n_repairs_, n_steps_ (int64), converged_ (bool)  where set
     feature_names_in_                                           text, where set
@@ -15,7 +15,11 @@ An archive of format 1 holds
                                                                 and its arrays where they are not None
     prior_.numbers, .mean, .scale                               float64, of the one that was used, where set
 
-as members of an archive (archive.py). A reader trusts nothing: every member's name, type, shape and content
+as members of an archive (archive.py). Format 1 lists no members; it is read, too. What a fit is told to write
+on this machine (`checkpoint`) is neither written nor read: whoever made a file would choose where a later fit
+of somebody else writes.
+
+A reader trusts nothing: every member's name, type, shape and content
 is checked before use, and whatever is wrong ends in a ValueError.
 """
 
@@ -36,7 +40,7 @@ from .conjugate_prior import ConjugatePrior
 T = TypeVar("T")
 
 FORMAT = "fastgmm"
-VERSION = 1
+VERSION = 2
 
 _MODEL = ("weights_", "means_", "covariances_", "precisions_cholesky_")
 _OPTIONAL = {  # member: its type
@@ -61,6 +65,7 @@ _GIVEN = (
     "weights_init", "means_init", "precisions_init", "mean_prior", "covariance_prior",
     "responsibilities_init",
 )  # fmt: skip
+_NOT_KEPT = {"checkpoint"}  # parameters that have their defaults in what is loaded
 _PRIORS = {of: [f"{of}.{part}" for part in ("numbers", "mean", "scale")] for of in ("prior", "prior_")}
 _MEMBERS = {
     "header", "feature_names_in_", *_MODEL, *POSTERIOR, *_OPTIONAL, *_GIVEN, *_PRIORS["prior"],
@@ -91,10 +96,11 @@ def _to_members(mixture: Any) -> Members:
         "parameters": {
             name: random_state_to_json(value) if name == "random_state" else _to_json(value)
             for name, value in params.items()
+            if name not in _NOT_KEPT
         },
         "history": _to_json(getattr(mixture, "history_", {})),
     }
-    members = {"header": archive.header_member(header)}
+    members: Members = {}
     for name in (*_MODEL, *_posterior_of(mixture)):
         members[name] = np.asarray(getattr(mixture, name), dtype="<f8")
     for name, dtype in _OPTIONAL.items():
@@ -108,6 +114,7 @@ def _to_members(mixture: Any) -> Members:
             members[name] = np.asarray(values, dtype="<i8" if is_labels else "<f8")
     for name, prior in priors.items():
         members |= _members_of_prior(name, prior)
+    members = archive.with_header(header, members)
     # What could not be read back is refused now, while the mixture still exists.
     try:
         _from_members(type(mixture), members)
@@ -169,7 +176,7 @@ def _from_members(cls: type[T], members: Members) -> T:
     for name in ("header", *_MODEL):
         refuse_unless(name in members, f"{name} is missing")
     header = _checked_header(cls, members)
-    params = dict(header["parameters"])
+    params = {name: value for name, value in header["parameters"].items() if name not in _NOT_KEPT}
     for name in _GIVEN:
         if name in members:
             is_labels = name == "responsibilities_init" and members[name].dtype.kind == "i"
@@ -180,7 +187,7 @@ def _from_members(cls: type[T], members: Members) -> T:
         params["prior"] = given_prior
     mixture: Any = cls(**params)
     # files of versions that had no priors say nothing of them
-    missing = set(mixture.get_params(deep=False)) - set(params) - {*_GIVEN, "prior"}
+    missing = set(mixture.get_params(deep=False)) - set(params) - {*_GIVEN, *_NOT_KEPT, "prior"}
     refuse_unless(not missing, f"constructor parameters are missing: {sorted(missing)}")
     mixture._validate_params()
     for name in _MODEL:

@@ -6,6 +6,7 @@ after a few and again after some more, and those left behind are not finished.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
@@ -36,19 +37,32 @@ class Standing:
     Attributes
     ----------
     heat : number of the heat that is being run
-    waiting : runs it is yet to improve and their results so far, None where they are to be begun
+    not_begun : runs that are to be begun; a range, as there may be millions of them and time for a few
+    waiting : runs that the heat is yet to improve, and their results so far
     done : the best of those it has improved; others cannot come back
-    running : the run of those waiting that has begun, None between two runs
+    running : the run that is being made, None between two runs
     """
 
     heat: int
-    waiting: dict[int, EMResult | None]
+    not_begun: range
+    waiting: dict[int, EMResult]
     done: dict[int, EMResult]
     running: int | None = None
 
+    @property
+    def is_heat_over(self) -> bool:
+        """Whether no run is left for this heat."""
+        return not self.waiting and not self.not_begun
+
+    def next_run(self) -> int:
+        """The run that has begun, else the first of those that are left."""
+        if self.running is not None:
+            return self.running
+        return min(min(run, default=sys.maxsize) for run in (self.waiting, self.not_begun[:1]))
+
     def known(self) -> dict[int, EMResult]:
         """All results so far that may yet be the best."""
-        return self.done | {i: result for i, result in self.waiting.items() if result is not None}
+        return self.done | self.waiting
 
 
 def plan(n_runs: int, max_iter: int, heats: Heats) -> list[tuple[int, int]]:
@@ -85,28 +99,31 @@ def race(
     """
     heats_to_run = plan(n_runs, max_iter, heats)
     if standing is None:
-        standing = Standing(0, dict.fromkeys(range(n_runs)), {})
+        standing = Standing(0, range(n_runs), {}, {})
     elif standing.heat + 1 == len(heats_to_run):  # finished runs have more to do where max_iter was raised
         more = {i: r for i, r in standing.done.items() if not r.converged and r.n_iter < max_iter}
         standing.waiting |= more
         standing.done = {i: r for i, r in standing.done.items() if i not in more}
-    while standing.waiting:
+    while not standing.is_heat_over:
         most, n_left = heats_to_run[standing.heat]
-        run = min(standing.waiting) if standing.running is None else standing.running
-        standing.running, so_far = run, standing.waiting[run]
+        run = standing.running = standing.next_run()
+        so_far = standing.waiting.get(run)
         if so_far is None:
             result = begin(run, most)
         else:
             result = so_far if so_far.converged else go_on(run, so_far, most)
         if result.out_of_time:
             return replace(_best(standing.known() | {run: result}), out_of_time=True)
-        del standing.waiting[run]
-        standing.running, standing.done = None, highest({**standing.done, run: result}, n_left)
-        if not standing.waiting and standing.heat + 1 < len(heats_to_run):
+        if standing.waiting.pop(run, None) is None:
+            standing.not_begun = standing.not_begun[1:]
+        standing.running, standing.done[run] = None, result
+        if len(standing.done) > n_left:
+            standing.done = highest(standing.done, n_left)
+        if standing.is_heat_over and standing.heat + 1 < len(heats_to_run):
             standing.heat, standing.waiting, standing.done = standing.heat + 1, dict(standing.done), {}
         if on_result is not None:
             on_result(standing)
-        if standing.waiting and is_over is not None and is_over():
+        if not standing.is_heat_over and is_over is not None and is_over():
             return replace(_best(standing.known()), out_of_time=True)
     return _best(standing.done)
 

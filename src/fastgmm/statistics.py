@@ -18,7 +18,7 @@ from .archive import Members, refuse_unless
 from .frame import LARGEST_EXPONENT, Frame
 
 FORMAT = "fastgmm statistics"
-VERSION = 1
+VERSION = 2  # the header lists all members; version 1 is still read
 
 _ARRAYS = ("shift", "scale", "reference", "weight", "first", "second")
 _SUMS = ("log_likelihood", "log_max_responsibility")  # of either sign
@@ -341,7 +341,7 @@ class Statistics:
         ValueError
             If a moment is not finite.
         OSError
-            If the file cannot be written.
+            If the file cannot be written, or `path` is a folder, FIFO or device.
         """
         archive.save(path, self._members())
 
@@ -380,7 +380,6 @@ class Statistics:
             **{name: float(getattr(self, name)) for name in (*_SUMS, *_COUNTS)},
         }
         members = {
-            "header": archive.header_member(header),
             "shift": self.frame.shift,
             "scale": self.frame.scale,
             "reference": self.reference,
@@ -388,7 +387,8 @@ class Statistics:
             "first": self.first,
             "second": self._packed(),
         }
-        members.update({name: np.asarray(members[name], dtype="<f8") for name in _ARRAYS})
+        members = {name: np.asarray(members[name], dtype="<f8") for name in _ARRAYS}
+        members = archive.with_header(header, members)
         try:  # what could not be read back is refused now, while the statistics still exist
             _from_members(members)
         except ValueError as error:

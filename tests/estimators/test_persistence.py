@@ -119,7 +119,7 @@ def test_the_file_is_a_plain_archive(fitted, saved):
     members = members_of(saved)
     np.testing.assert_array_equal(members["means_"], fitted.means_)
     header = json.loads(members["header"].tobytes())
-    assert (header["format"], header["version"], header["estimator"]) == ("fastgmm", 1, "GaussianMixture")
+    assert (header["format"], header["version"], header["estimator"]) == ("fastgmm", 2, "GaussianMixture")
     assert header["history"] == fitted.history_
 
 

@@ -20,7 +20,8 @@ class BlockRows(Source):
         whose ``__iter__`` starts anew, or a generator function. A block is array-like of shape
         (n_rows, n_features), or, with `weighted`, a pair of such a block and the weights of its rows. Blocks
         are asked for in a thread of their own, ahead of their use: a block must not be written to after it
-        was given, as by a reader that fills the same array again and again.
+        was given, as by a reader that fills the same array again and again. Yield copies there; a large block
+        that has changed is refused.
     weighted : bool, default=False
         Whether blocks are pairs (X, sample_weight).
 

@@ -97,8 +97,8 @@ def npy_file(path: str, ndim: int) -> NpyFile:
             offset = file.tell()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not a .npy file of numbers: {error}") from error
+    except (Exception, MemoryError) as error:  # NumPy's parser ends in any of them where signs are nested
+        raise ValueError(f"{path} is not a .npy file of numbers: {error or type(error).__name__}") from error
     if len(shape) != ndim:
         what = "rows, 2-D" if ndim == 2 else "weights, 1-D"
         raise ValueError(f"{path} should hold an array of {what}, but it is {len(shape)}-D: {shape}.")

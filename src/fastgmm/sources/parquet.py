@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -116,7 +117,9 @@ class ParquetRows(Source):
             self.place = paths[0]
         elif isinstance(source, self._dataset.Dataset):
             self.data, self.place = source, "the data set"
+            _check_names(source.schema, self.place)
         elif isinstance(source, self._arrow.Table | self._arrow.RecordBatch):
+            _check_names(source.schema, "the table")
             self.data, self.place = self._dataset.dataset(source), "the table"
             self.n_rows = source.num_rows
         else:
@@ -150,7 +153,7 @@ class ParquetRows(Source):
         """All columns but weights and the index that pandas writes along; the same in all files."""
         found: dict[str, list[str]] = {}
         for path, schema in schemas.items():
-            index = (schema.pandas_metadata or {}).get("index_columns", [])
+            index = _index_columns(schema)
             found[path] = [name for name in schema.names if name != weights and name not in index]
         first, columns = next(iter(found.items()))
         for path, names in found.items():
@@ -168,6 +171,7 @@ class ParquetRows(Source):
         try:
             fragment = files.make_fragment(path, self._fs.LocalFileSystem())
             schema = fragment.physical_schema
+            _check_names(schema, path)
             counts[path] = int(fragment.count_rows())
             self.n_rows = (self.n_rows or 0) + counts[path]
         except (OSError, self._arrow.ArrowException) as error:
@@ -175,18 +179,16 @@ class ParquetRows(Source):
         return schema
 
     def _check(self, schema: Any, path: str) -> None:
-        """Refuse columns that do not exist, are there twice, or are not numbers."""
+        """Refuse columns that do not exist, are wanted twice, or are not numbers."""
         of = f" of {path}" if path else ""
         if not self.columns:
             raise ValueError("No columns: columns must name one feature at least.")
         for name in self.wanted:
             if not isinstance(name, str):
                 raise TypeError(f"columns and weights must be names of columns, got {name!r}.")
-            n = len(schema.get_all_field_indices(name))
-            if n != 1:
+            if name not in schema.names:
                 there = f"{schema.names[:10]}" + (" and more" if len(schema.names) > 10 else "")
-                found = f"there are {n} of that name" if n else f"the columns are {there}"
-                raise ValueError(f"There must be one column {name!r}{of}, but {found}.")
+                raise ValueError(f"There must be one column {name!r}{of}, but the columns are {there}.")
             if not self._is_number(schema.field(name).type):
                 kind = schema.field(name).type
                 raise ValueError(
@@ -307,6 +309,16 @@ class ParquetRows(Source):
         return column.to_numpy(zero_copy_only=False)
 
 
+def _check_names(schema: Any, place: str) -> None:
+    """Refuse two columns of one name, of which pyarrow reads neither."""
+    for name, n in Counter(schema.names).most_common(1):
+        if n > 1:
+            raise ValueError(
+                f"{place} has {n} columns of the name {name!r}. Columns are told by their names: rename "
+                "them, as by table.rename_columns([...])."
+            )
+
+
 def _import_pyarrow() -> tuple[Any, Any, Any, Any]:
     try:
         import pyarrow
@@ -317,6 +329,14 @@ def _import_pyarrow() -> tuple[Any, Any, Any, Any]:
     except ImportError as error:
         raise ImportError("ParquetRows needs pyarrow: pip install pyarrow.") from error
     return pyarrow, pyarrow.dataset, pyarrow.fs, pyarrow.parquet
+
+
+def _index_columns(schema: Any) -> list[Any]:
+    """Columns that pandas wrote its index to, as it says in the file; none where it does not say so."""
+    try:
+        return list(schema.pandas_metadata["index_columns"])
+    except Exception:  # text from anywhere, and a parser
+        return []
 
 
 def _files(paths: Iterable[str]) -> list[str]:

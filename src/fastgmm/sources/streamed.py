@@ -22,6 +22,7 @@ from .parts import SmallBlocks
 from .prefetch import prefetched
 from .reservoir import Reservoir
 from .survey import Survey
+from .watched import WatchedBlocks
 
 # What all parts together may keep between passes, so that the next ones can skip what does not matter: some
 # 5 bytes a row. Parts beyond that are computed in full each time.
@@ -80,8 +81,9 @@ class StreamedData:
 
     def _checked_parts(self) -> Iterator[ArrayData]:
         """Blocks, checked, small ones put together and large ones cut."""
-        small = SmallBlocks()
+        small, watched = SmallBlocks(), WatchedBlocks()
         for block in self.source.blocks():
+            watched.compare()
             X, weight = self._checked(block)
             if not len(X):
                 continue
@@ -92,10 +94,12 @@ class StreamedData:
                 continue
             if small.n_rows:
                 yield ArrayData(*small.take())
+            watched.add(X, weight, block.place or "X")
             n = rows_per_part(X.shape[1] * X.itemsize)
             for first in range(0, len(X), n):
                 rows = slice(first, first + n)
                 yield ArrayData(X[rows], None if weight is None else weight[rows])
+        watched.compare()
         if small.n_rows:
             yield ArrayData(*small.take())
 
