@@ -14,6 +14,8 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,17 @@ def prepare(name: str) -> None:
     base.SMALLEST_PART = streamed.SMALLEST_PART = 1 << 12
     _estimator.rows_to_seed_from = lambda n_components, n_features: 600  # type: ignore[assignment]
     pruning.set_pruning_choice("always" if "pruned" in name else "never")
+
+
+@contextmanager
+def put_back() -> Iterator[None]:
+    """What `prepare` changes is as it was, afterwards."""
+    before = base.SMALLEST_PART, streamed.SMALLEST_PART, _estimator.rows_to_seed_from
+    try:
+        yield
+    finally:
+        base.SMALLEST_PART, streamed.SMALLEST_PART, _estimator.rows_to_seed_from = before
+        pruning.set_pruning_choice("auto")
 
 
 def ended(mixture: Any) -> dict[str, str]:

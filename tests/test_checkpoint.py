@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from fastgmm import BlockRows, GaussianMixture, RepairWarning, _estimator, em, pruning
+from fastgmm import BlockRows, GaussianMixture, RepairWarning, em
 from fastgmm.blocks import ArrayData
-from fastgmm.sources import base, streamed
 from fastgmm.structures import STRUCTURES
 
 UNPRUNED = [name for name in fits.OPTIONS if "pruned" not in name]
@@ -27,13 +26,9 @@ class Stopped(BaseException):
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch):
-    """What fits.prepare changes is put back."""
-    monkeypatch.setattr(base, "SMALLEST_PART", base.SMALLEST_PART)
-    monkeypatch.setattr(streamed, "SMALLEST_PART", streamed.SMALLEST_PART)
-    monkeypatch.setattr(_estimator, "rows_to_seed_from", _estimator.rows_to_seed_from)
-    yield
-    pruning.set_pruning_choice("auto")
+def _as_before():
+    with fits.put_back():
+        yield
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from fastgmm import BlockRows, GaussianMixture, _estimator, archive, em, pruning, whole_files
+from fastgmm import BlockRows, GaussianMixture, archive, em, whole_files
 from fastgmm.em import EMResult
 from fastgmm.restarts import RANDOM, race
 from fastgmm.sources import base, streamed
@@ -28,13 +28,9 @@ def path(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch):
-    """What fits.prepare changes is put back."""
-    monkeypatch.setattr(base, "SMALLEST_PART", base.SMALLEST_PART)
-    monkeypatch.setattr(streamed, "SMALLEST_PART", streamed.SMALLEST_PART)
-    monkeypatch.setattr(_estimator, "rows_to_seed_from", _estimator.rows_to_seed_from)
-    yield
-    pruning.set_pruning_choice("auto")
+def _as_before():
+    with fits.put_back():
+        yield
 
 
 class Stopped(BaseException):

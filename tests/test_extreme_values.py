@@ -11,6 +11,8 @@ from fastgmm.structures import STRUCTURES
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore::fastgmm.exceptions.RepairWarning"),
+    # rightly said: reg_covar is not small beside such units
+    pytest.mark.filterwarnings("ignore::fastgmm.exceptions.RegularizationWarning"),
 ]
 
 TYPES = ("full", "tied", "diag", "spherical")

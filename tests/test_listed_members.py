@@ -19,6 +19,12 @@ X = np.random.default_rng(0).normal(size=(60, 2))
 KINDS = ["mixture", "statistics", "checkpoint"]
 
 
+@pytest.fixture(autouse=True)
+def _as_before():
+    with fits.put_back():
+        yield
+
+
 class Stopped(BaseException):
     """Stands for the end of the process."""
 
